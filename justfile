@@ -52,6 +52,10 @@ package:
 testbed:
     scripts/test testbed
 
+# Two shores, a PostgreSQL and three vessels in containers. Needs a docker engine and Compose.
+testbed-ha:
+    scripts/test testbed-ha
+
 # Formats the code, and writes settings.example.ini and docs/src/settings.md from the tables of keys.
 rewrite:
     cargo fmt

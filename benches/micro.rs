@@ -12,7 +12,9 @@ use contentmonster::clock::Clock;
 use contentmonster::digest::{Digest, FileHasher};
 use contentmonster::ledger::Ledger;
 use contentmonster::names::{DirectoryName, RelPath, VesselName};
-use contentmonster::records::{Delivery, DeliveryState, FileStamp, NewVersion, Verified, VersionId, VersionKind};
+use contentmonster::records::{
+    Delivery, DeliveryState, Entry, FileStamp, NewVersion, Verified, VersionId, VersionKind,
+};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::{join_all, try_join_all};
 use tempfile::TempDir;
@@ -74,7 +76,7 @@ impl Bench {
     fn files(&mut self, count: usize) -> Vec<NewVersion> {
         let first = self.admitted;
         self.admitted += count as u64;
-        let version = |n: u64| NewVersion {
+        let entry = |n: u64| Entry {
             path: RelPath::new(format!("a file of the usual length {n}")).unwrap(),
             stamp: FileStamp { size: 4096, mtime: 1_700_000_000, mtime_nanos: 0, inode: n },
             kind: VersionKind::File,
@@ -83,10 +85,8 @@ impl Bench {
             target: Vec::new(),
             digest: Some(Digest::of(&n.to_be_bytes())),
             chunk_size: 10 << 20,
-            origin: None,
-            moved_with: None,
         };
-        (first..self.admitted).map(version).collect()
+        (first..self.admitted).map(|n| entry(n).into()).collect()
     }
 
     fn admit(&self, files: &[NewVersion]) {

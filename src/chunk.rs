@@ -1,4 +1,4 @@
-//! The chunk plan: the byte ranges into which a file is cut. Pure arithmetic.
+//! The chunk plan: the byte ranges into which a file is split. Pure arithmetic.
 
 use std::ops::Range;
 

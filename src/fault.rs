@@ -33,8 +33,8 @@ pub enum Pace {
     Soon,
     /// Retried within about 1 min: for faults that a person fixes without telling this program, such as a full disk.
     Unhurried,
-    /// Retried every few minutes: for attempts that lock accounts or cause penalties when repeated often, such as a refused
-    /// login.
+    /// Retried at growing intervals, a vessel after up to 15 min, a delivery after up to 6 h: for attempts that lock
+    /// accounts or cause penalties when repeated often, such as a refused login, and for files that a person must fix.
     Slow,
 }
 
@@ -55,7 +55,7 @@ pub enum Cause {
     Denied,
     /// A name that is too long for the vessel.
     Name,
-    /// Bytes that were corrupted on the way.
+    /// Bytes that were corrupted in transit.
     Damaged,
     /// A source that can't be read, or changed meanwhile.
     Source,
@@ -90,7 +90,7 @@ impl Cause {
 /// A fault: its scope, the reason in plain words, and the remedy.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// What the fault affects.
+    /// The deliveries that the fault affects.
     pub scope: Scope,
     /// How soon to retry.
     pub pace: Pace,
@@ -98,7 +98,7 @@ pub struct Fault {
     pub cause: Cause,
     /// What happened to which thing, in plain words.
     pub reason: String,
-    /// What a person can do; empty if nothing is needed.
+    /// The remedy for the operator; empty if nothing needs to be done.
     pub remedy: String,
 }
 

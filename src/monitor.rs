@@ -24,7 +24,7 @@ pub enum Event<'a> {
     Connected {
         /// The vessel.
         vessel: &'a VesselName,
-        /// The way that carries, and why that one; `None` if the vessel has only one.
+        /// The way in use, and why it was chosen; `None` if the vessel has only one.
         way: Option<(&'a str, &'a str)>,
     },
     /// A vessel can't be served for now. Reported after every failed attempt.

@@ -82,7 +82,8 @@ pub enum Order {
         /// The ledger's number of the version.
         version: i64,
     },
-    /// Hand all work over to the other shores, and serve nothing until the program is restarted or [`Order::Serve`].
+    /// Hand all work over to the other shores, and serve no vessel and no directory until the program is restarted or
+    /// [`Order::Serve`].
     Drain,
     /// Serve again after [`Order::Drain`].
     Serve,
@@ -116,7 +117,7 @@ pub struct Orders {
     pauses: Bell,
     /// Rung when a pause was recorded here, so that other shores follow it.
     pauses_changed: Bell,
-    /// Whether this shore serves nothing.
+    /// Whether this shore is drained: it serves no vessel and no directory.
     drained: watch::Sender<bool>,
 }
 
@@ -200,7 +201,7 @@ impl Orders {
             && self.drained.send_if_modified(|before| std::mem::replace(before, drained) != drained)
     }
 
-    /// Returns whether this shore serves nothing.
+    /// Returns whether this shore is drained.
     pub fn drained(&self) -> watch::Receiver<bool> {
         self.drained.subscribe()
     }
@@ -306,7 +307,7 @@ impl Orders {
 
     async fn forget_all(&self, directory: &DirectoryName) -> Result<u64, LedgerError> {
         let forgotten = self.ledger.forget_all(directory).await?;
-        tracing::info!(%directory, files = forgotten, "Files forgotten");
+        tracing::info!(%directory, files = forgotten, "Forgot all waiting files of the directory");
         self.ring_all();
         Ok(forgotten)
     }

@@ -18,7 +18,7 @@ use crate::settings::{Priority, RateSchedule};
 
 /// Minimum capacity of the bucket in bytes, however low the rate is: one write of the largest usual size (256 KiB).
 const LEAST_BURST: f64 = 262_144.0;
-/// How often blocked senders check whether another rate applies.
+/// Interval at which blocked senders check whether another rate applies.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Minimum wait: the granularity of the timer.
 const GRAIN: Duration = Duration::from_millis(1);
@@ -128,7 +128,7 @@ impl RateLimiter {
             let mut queue = limit.queue();
             if queue.next() != Some(tickets[at].place) {
                 drop(queue);
-                // One of a higher priority came in between, and takes the turn at the outer limits too.
+                // A sender of a higher priority came in between, and takes the turn at the outer limits too.
                 tickets.truncate(at + 1);
                 return Some(None);
             }

@@ -18,8 +18,9 @@ use crate::watch::Running;
 const HEADER: &[&str] =
     &["program", "median s", "99 % within s", "most s", "sent Mbit/s", "resent %", "large file, bytes sent ÷ there"];
 
-/// The size of the large file, in bytes: more than any link here carries in the time.
+/// The size of each large file, in bytes, and their number: together far more than any link here carries in the time.
 const LARGE: u64 = 1 << 30;
+const LARGE_FILES: usize = 10;
 const FILES: usize = 200;
 /// Between two urgent files.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -37,6 +38,11 @@ fn one_run(bench: &Bench, case: &Case, stage: &Stage, ours: &Ours) -> Result<Vec
         (stage.freight.directory(), &places.destinations[0], &places.destinations[1]);
     let large_from = places.work.join("large");
     let large = Freight::make(&large_from, 1, LARGE, &bench.stop)?;
+    // Names of one file, because only the first one is read before the end.
+    for (first, number) in large.paths().flat_map(|first| (1..LARGE_FILES).map(move |number| (first.clone(), number))) {
+        let name = large_from.join(format!("large-{number}"));
+        fs::hard_link(&first, &name).map_err(at(&name))?;
+    }
     let mut set = bench.set.clone();
     set.push(("RemoteLocation.large".to_owned(), large_to.display().to_string()));
     let mut errand = stage.errand(&places);

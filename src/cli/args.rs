@@ -48,7 +48,7 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show a vessel's host key, ask, and record it in ~/.ssh/known_hosts.
+    /// Show a vessel's host key, ask for confirmation, and record it in ~/.ssh/known_hosts.
     Trust {
         /// The vessel's name, as in [Vessel NAME].
         #[arg(required_unless_present_any = ["all", "group", "new"])]
@@ -108,7 +108,7 @@ pub(super) enum Command {
         /// Maximum number of files.
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         limit: u32,
-        /// Go on where an earlier list ended, as its last line says.
+        /// Continue an earlier list: the value that its last line shows.
         #[arg(long, value_name = "CURSOR")]
         after: Option<String>,
         /// Print JSON, as /api/queue does.
@@ -159,10 +159,10 @@ pub(super) enum Command {
         /// Pause all vessels of this group.
         #[arg(long, conflicts_with = "vessel")]
         group: Option<String>,
-        /// Pause this directory: its files are taken in, and sent to no vessel.
+        /// Pause this directory: new files are recorded, but sent to no vessel.
         #[arg(long, conflicts_with_all = ["vessel", "group"])]
         directory: Option<String>,
-        /// Resume by itself at this time: `2026-05-01 08:00`, `08:00` (the next one), or after a duration such as `2h`.
+        /// Resume automatically at this time: `2026-05-01 08:00`, `08:00` (the next one), or after a duration such as `2h`.
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
         /// A note that `status` shows, such as the reason.
@@ -209,7 +209,7 @@ pub(super) enum Command {
         /// Path of the copy, which is created with mode 0600.
         file: PathBuf,
     },
-    /// Work on ledgers themselves.
+    /// Manage ledgers.
     Ledger {
         #[command(subcommand)]
         action: LedgerAction,
@@ -230,9 +230,9 @@ pub(super) enum Command {
         json: bool,
     },
     /// Hand all vessels and directories of this shore over to the other shores, for maintenance. Until a restart, or
-    /// --end, this shore serves nothing.
+    /// --end, this shore serves no vessel and no directory.
     Drain {
-        /// Serve again.
+        /// Accept vessels and directories again.
         #[arg(long)]
         end: bool,
         /// Print JSON.
@@ -312,7 +312,7 @@ pub(super) enum SettingsAction {
     Check,
     /// Write the settings file, and the files that it includes, in the usual form: only blanks and blank lines change.
     Fmt {
-        /// Write nothing, but name the files that are not in the usual form, and exit with code 1 if there are any.
+        /// Write nothing; list the files that are not in the usual form, and exit with code 1 if there are any.
         #[arg(long)]
         check: bool,
     },

@@ -17,7 +17,7 @@ use crate::vessel::{self, Finding};
 /// Timeout for a query to a disk.
 const MOMENT: Duration = Duration::from_secs(2);
 
-/// What is reported: as text a line at a time, as JSON one document at the end.
+/// Reports the findings: as text one line at a time, as JSON one document at the end.
 struct Report {
     json: bool,
     findings: Vec<Line>,

@@ -1,4 +1,4 @@
-//! The part of `check` that concerns this host: what starting needs of the disk, the ports, the hooks and the keys.
+//! The part of `check` that concerns this host: the files, ports, commands and keys that the program needs to start.
 //! Nothing is created or changed.
 
 use std::fs;
@@ -22,7 +22,7 @@ use crate::vessel::Finding;
 /// Timeout for a query to a disk.
 const MOMENT: Duration = Duration::from_secs(2);
 
-/// Checks everything on this host that starting needs.
+/// Checks everything on this host that the program needs to start.
 pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
     let running = is_running(settings).await;
     let mut findings = Vec::new();
@@ -220,7 +220,11 @@ fn find_program(program: &str) -> Result<(), String> {
     }
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&paths).any(|directory| runs(&directory.join(program)));
-    if found { Ok(()) } else { Err(format!("{program} is in no directory of PATH; install it, or write its path")) }
+    if found {
+        Ok(())
+    } else {
+        Err(format!("{program} was not found in PATH; install it, or give its full path in the settings"))
+    }
 }
 
 /// Notes private keys that other users can read, and that `ssh` would therefore refuse.

@@ -37,15 +37,15 @@ pub(super) fn pause(settings: &Path, options: PauseOptions) -> Exit {
     on_reach(settings, async |reach| {
         let mut results = Results::new(json);
         let until_ms = until.as_ref().map(|until| until.timestamp().as_millisecond());
-        let time =
+        let time_or =
             until.as_ref().map(|until| format!("{}, or ", until.strftime("%Y-%m-%d %H:%M:%S"))).unwrap_or_default();
         if let Some(directory) = directory {
             reach.known_directory(&directory).await?;
             reach.carry_out(&Order::PauseDirectory { directory: directory.clone(), until: until_ms, note }).await?;
             let outcome = Outcome::of_directory(&directory, 1);
             let text = format_args!(
-                "the directory {directory} is paused; its files are taken in and wait until {time}`resume --directory \
-                 {directory}`"
+                "the directory {directory} is paused; new files are recorded, and wait until {time_or}`resume \
+                 --directory {directory}`"
             );
             results.add(outcome, text);
             return results.end(Exit::Good);
@@ -56,7 +56,7 @@ pub(super) fn pause(settings: &Path, options: PauseOptions) -> Exit {
             let outcome = Outcome::of_vessel(&vessel, 1);
             results.add(
                 outcome,
-                format_args!("{vessel} is paused; files for {vessel} wait until {time}`resume {vessel}`"),
+                format_args!("{vessel} is paused; files for {vessel} wait until {time_or}`resume {vessel}`"),
             );
         }
         results.end(Exit::Good)
@@ -136,7 +136,7 @@ pub(super) fn forget_all(settings: &Path, directory: &str, json: bool) -> Exit {
         }
         shore.carry_out(&Order::ForgetAll { directory: directory.to_owned() }).await?;
         let files = counted(waiting, "file");
-        let text = format_args!("{files} of {directory} forgotten; a forgotten file is not sent until it changes");
+        let text = format_args!("forgot {files} of {directory}; a forgotten file is not sent until it changes");
         results.add(outcome, text);
         results.end(Exit::Good)
     })

@@ -32,7 +32,7 @@ pub(super) fn clear_screen() {
     print(b"\x1b[H\x1b[J");
 }
 
-/// Prints an error. Nobody can be told that standard error can't be written.
+/// Prints an error. A failure to write to standard error can't be reported anywhere.
 pub(super) fn say_error(lines: Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{}", text::visible_lines(&lines.to_string()));
 }

@@ -53,7 +53,7 @@ async fn name_vessel_or_directory(reach: &Reach, what: &str, question: &mut Queu
         (false, true) => question.directory = Some(what.to_owned()),
         (true, true) => {
             let why =
-                format!("both a vessel and a directory are called {what}; write --vessel {what} or --directory {what}");
+                format!("both a vessel and a directory are named {what}; write --vessel {what} or --directory {what}");
             return Err(Refusal::usage(why));
         }
         (false, false) => {
@@ -62,7 +62,7 @@ async fn name_vessel_or_directory(reach: &Reach, what: &str, question: &mut Queu
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known are: {}", known.join(", ")),
             };
-            return Err(Refusal::usage(format!("no vessel and no directory is called {what}; {hint}")));
+            return Err(Refusal::usage(format!("there is no vessel or directory named {what}; {hint}")));
         }
     }
     Ok(())
@@ -87,7 +87,7 @@ fn show(answer: &QueueAnswer) {
         }
     }
     if let Some(next) = &answer.next {
-        say(format_args!("more deliveries wait; --limit shows more, --after '{next}' goes on from here"));
+        say(format_args!("more deliveries wait; --limit shows more, --after '{next}' continues from here"));
     }
 }
 

@@ -31,7 +31,7 @@ fn takers(shore: &Shore, directory: &Directory, only: Option<&str>) -> Result<Ve
     let takers: Vec<String> = takers.filter(|vessel| only.is_none_or(|only| only == vessel)).collect();
     match only {
         Some(only) if takers.is_empty() => Err(Refusal::usage(format!(
-            "[Vessel {only}] does not take the directory {}; remove it from IgnoreDirs, or add it to Dirs",
+            "[Vessel {only}] does not receive the directory {}; remove it from IgnoreDirs, or add it to Dirs",
             directory.name
         ))),
         _ => Ok(takers),

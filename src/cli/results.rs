@@ -1,4 +1,4 @@
-//! What commands that give orders print: a line for each thing that was done, or with `--json` one document.
+//! The output of commands that give orders: a line for each result, or with `--json` one document.
 
 use std::fmt::Arguments;
 
@@ -13,7 +13,7 @@ pub(super) struct Results {
     results: Vec<Outcome>,
 }
 
-/// One thing that a command did, or found nothing to do for.
+/// The result of a command for one vessel, directory, file or shore.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Outcome {
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -147,7 +147,7 @@ async fn read_anew(mut hangup: Option<Signal>, file: &Path, log: &Log, reloads: 
     }
 }
 
-/// Says what a vessel received in this run.
+/// Describes what a vessel received in this run: numbers of files, entries and deletions.
 fn in_this_run(done: &Done) -> String {
     let mut parts = vec![format!("{} delivered ({})", counted(done.files, "file"), sizes::bytes(done.bytes))];
     if done.others > 0 {

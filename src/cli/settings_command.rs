@@ -92,7 +92,7 @@ pub(super) fn schema() -> Exit {
 /// Writes the settings file and the files that it includes in the usual form; with `check_only`, names the files that
 /// are not in that form.
 pub(super) fn format(file: &Path, check_only: bool) -> Exit {
-    // A file with errors stays as it is, so that nobody looks for an error in changed lines.
+    // A file with errors stays as it is, so that the errors are not in changed lines.
     let settings = match load(file) {
         Ok(settings) => settings,
         Err(exit) => return exit,

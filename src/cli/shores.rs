@@ -40,13 +40,16 @@ pub(super) fn drain(settings: &Path, end: bool, json: bool) -> Exit {
         }
         let changed = shore.carry_out(&if end { Order::Serve } else { Order::Drain }).await?;
         if end {
-            results.add(Outcome::of_shore(&own, u64::from(changed)), format_args!("the shore {own} serves again"));
+            results.add(
+                Outcome::of_shore(&own, u64::from(changed)),
+                format_args!("the shore {own} accepts vessels and directories again"),
+            );
             return results.end(Exit::Good);
         }
         while shore.document().await?.shores.iter().any(|one| one.name == own && (!one.drained || serves(one))) {
             tokio::time::sleep(LOOK).await;
         }
-        let text = format_args!("the shore {own} serves nothing until `drain --end` or a restart");
+        let text = format_args!("the shore {own} serves no vessel and no directory until `drain --end` or a restart");
         results.add(Outcome::of_shore(&own, u64::from(changed)), text);
         results.end(Exit::Good)
     })
@@ -63,12 +66,12 @@ pub(super) fn lines(document: &Document) -> String {
 
 fn text(document: &Document) -> String {
     if document.shores.is_empty() {
-        return "no shore holds a lease; a ledger file has one shore and needs none".to_owned();
+        return "no shore holds a lease; a ledger in a file has only one shore and needs no lease".to_owned();
     }
     let shores = document.shores.iter().map(|shore| {
         let name = if shore.name.is_empty() { "(alone)" } else { &shore.name };
         let lease = match shore.lease_ms {
-            ..0 => "its lease has run out".to_owned(),
+            ..0 => "lease expired".to_owned(),
             left => format!("lease valid for {} s", left / 1000),
         };
         let latency = shore.latency_us.map(|us| format!(", database answers in {:.1} ms", us as f64 / 1000.0));

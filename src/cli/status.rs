@@ -58,7 +58,7 @@ pub(super) fn status(settings: &Path, shown: &Shown) -> Exit {
     })
 }
 
-/// Returns the status of what the options select.
+/// Returns the status of the vessels and directories that the options select.
 async fn document(reach: &Reach, shown: &Shown) -> Result<Document, Refusal> {
     let mut document = reach.document().await?;
     if !shown.selection.is_everything() {

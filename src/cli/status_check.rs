@@ -15,7 +15,7 @@ pub(super) enum State {
     Fine = 0,
     /// Some files wait because of a fault.
     Warning = 1,
-    /// Nothing can be delivered, or nothing is taken in.
+    /// No file can be delivered, or no new file is taken in.
     Critical = 2,
     /// The state cannot be determined.
     Unknown = 3,
@@ -68,7 +68,7 @@ pub(super) fn not_running(json: bool) -> Result<State, Refusal> {
     Ok(State::Critical)
 }
 
-/// Returns what is wrong, the worst first.
+/// Returns the problems, the worst first.
 fn faults(document: &Document) -> Vec<(State, String)> {
     let mut faults = Vec::new();
     if let Some(trouble) = &document.ledger.trouble {

@@ -1,4 +1,4 @@
-//! The part of `status --vessel` that says how fast a vessel is served, and why not faster.
+//! The part of `status --vessel` that shows the rate of a vessel, and what limits it.
 
 use std::fmt::Write;
 

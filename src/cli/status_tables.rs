@@ -65,7 +65,7 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
         None => "contentmonster is not running; this is the state in the ledger\n".to_owned(),
     };
     if let Some(trouble) = &document.ledger.trouble {
-        let _ = writeln!(text, "{trouble}; nothing is published, deleted or retired until it is back");
+        let _ = writeln!(text, "{trouble}; nothing is published, deleted or retired until it is available again");
     }
     text.push_str(&reload(document));
     let header = [
@@ -131,8 +131,8 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
     text
 }
 
-/// Describes what waits for a window, what has another priority than the default, and what expired; empty where nothing
-/// does.
+/// Describes the queues that wait for a window or have another priority than the default, and the expired files; empty
+/// if there are none.
 fn queues(vessel: &VesselStatus, now: Timestamp) -> String {
     let mut text = String::new();
     for queue in vessel.queues.iter().filter(|queue| queue.held.is_some() || queue.priority != "normal") {
@@ -164,7 +164,7 @@ fn queues(vessel: &VesselStatus, now: Timestamp) -> String {
 fn line_of_way(vessel: &str, way: &WayStatus) -> String {
     let WayStatus { name, bytes_today, bytes_month, currency, .. } = way;
     let carries = match &way.why {
-        Some(why) => format!("carries ({why}), "),
+        Some(why) => format!("in use ({why}), "),
         None => String::new(),
     };
     let (today, month) = (sizes::bytes(*bytes_today), sizes::bytes(*bytes_month));
@@ -178,7 +178,7 @@ fn line_of_way(vessel: &str, way: &WayStatus) -> String {
 fn line_of_budget(budget: &BudgetStatus, now: Timestamp) -> String {
     let BudgetStatus { of, name, period, bytes, used, ends, .. } = budget;
     let reserve = match (&budget.reserve_for, budget.state.as_str()) {
-        (Some(kept), "reserve") => format!("; what is left is kept for {kept}"),
+        (Some(kept), "reserve") => format!("; the rest is reserved for {kept}"),
         _ => String::new(),
     };
     let percent = used.saturating_mul(100) / (*bytes).max(1);

@@ -60,7 +60,8 @@ impl Daemon {
         };
         let notifications = notifications.map_err(|e| e.fault())?;
         let prunes = elsewhere.is_none();
-        let house = Housekeeping::start(&self.settings, &ledger, clock, &self.rooms, &self.no_room, prunes).await;
+        let house =
+            Housekeeping::start(&self.settings, &ledger, clock, &self.free_spaces, &self.low_space, prunes).await;
         self.background = Some(Background { house, notifications });
         Ok(())
     }
@@ -76,7 +77,7 @@ impl Daemon {
         }
     }
 
-    /// Returns the troubles that last, as the status shows them.
+    /// Returns a function that queries the current incidents, as the status shows them.
     fn incidents(&self) -> Incidents {
         let gatherer = self.gatherer.subscribe();
         Arc::new(move || {
@@ -90,8 +91,8 @@ impl Daemon {
     fn health(&self) -> Health {
         let paused = self.vessels.iter().map(|(name, vessel)| (name.clone(), vessel.controls.paused.subscribe()));
         let vessels: Vec<_> = paused.collect();
-        let (no_room, live) = (self.no_room.subscribe(), self.live.clone());
-        Arc::new(move || no_room.borrow().clone().or_else(|| unreached(&vessels, &live)))
+        let (low_space, live) = (self.low_space.subscribe(), self.live.clone());
+        Arc::new(move || low_space.borrow().clone().or_else(|| unreached(&vessels, &live)))
     }
 }
 
@@ -119,7 +120,7 @@ pub(super) async fn end_pauses(orders: Orders, clock: Clock, shared: Option<Arc<
             Ok(None) => None,
             Ok(Some(next)) => Some(wait_between(clock.now_ms(), next).min(LONGEST_CHECK)),
             Err(e) => {
-                tracing::warn!("Cannot look for ended pauses: {}", e.fault());
+                tracing::warn!("Cannot query the ledger for ended pauses: {}", e.fault());
                 Some(LONGEST_CHECK)
             }
         };

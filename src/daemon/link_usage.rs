@@ -7,16 +7,16 @@ use tokio_util::sync::CancellationToken;
 use crate::ledger::Ledger;
 use crate::link::LinkUsage;
 
-/// Time between two looks at the meters. A crash loses the bytes counted since the last record.
+/// Interval at which the meters are read. A crash loses the bytes counted since the last record.
 const LOOK: Duration = Duration::from_secs(5);
-/// The same while there is a budget, which a crash must not extend.
+/// The same while there is a budget. It is short, because bytes that a crash loses would extend the budget.
 const LOOK_AT_BUDGET: Duration = Duration::from_millis(500);
-/// What is less than this, such as the keepalives of idle connections, is recorded only after [`PATIENCE`], because each
-/// record writes to the disk.
+/// Fewer bytes than this, such as the keepalives of idle connections, are recorded only after [`PATIENCE`], because
+/// each record writes to the disk.
 const WORTH_RECORDING: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The task that records what the meters count.
+/// The task that writes the byte counts of the link meters to the ledger.
 pub(super) struct LinkRecords {
     usage: LinkUsage,
     ledger: Ledger,

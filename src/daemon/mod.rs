@@ -21,7 +21,9 @@
 //! is closed last.
 
 mod background;
+mod hint_relay;
 mod link_usage;
+mod opening;
 mod reload;
 mod sections;
 mod service;
@@ -44,7 +46,7 @@ use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::ledger::{Hint, Ledger, Parked, Work};
 use crate::link::{Compressor, LinkUsage};
-use crate::local::{Rooms, SourceCache};
+use crate::local::{FreeSpaces, SourceCache};
 use crate::monitor::{All, Monitor};
 use crate::names::{DirectoryName, VesselName};
 use crate::notifications::Hooks;
@@ -93,7 +95,7 @@ pub struct Surroundings {
 }
 
 /// The state at the end of a run of the daemon.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// What each configured vessel acknowledged in this run.
     pub done: HashMap<VesselName, Done>,
@@ -118,7 +120,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// Maximum number of parked files in a report.
 const MOST_PARKED: u32 = 1000;
 
-/// What the main loop acts on.
+/// The events that the main loop handles.
 enum Event {
     /// New settings.
     Read(Box<reload::Read>),
@@ -159,9 +161,9 @@ struct Daemon {
     reloaded: Option<Reload>,
     gatherer: watch::Sender<Arc<Gatherer>>,
     /// Free space on the shore's disks.
-    rooms: Rooms,
+    free_spaces: FreeSpaces,
     /// Why no new files are admitted, because of low disk space; `None` while files are admitted.
-    no_room: watch::Sender<Option<String>>,
+    low_space: watch::Sender<Option<String>>,
     /// The background tasks while they run.
     background: Option<Background>,
     /// The work of this shore; `None` if there can be no other shores, so that all work is here.
@@ -176,10 +178,10 @@ pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> 
     let (database, clock) = (&settings.monster.database, surroundings.clock.clone());
     // A single run ends when all is done, so it needs the ledger for itself.
     let (once, reloads, ledger) = match mode {
-        Mode::Once => (true, None, Ledger::open_at(database, clock).await),
-        Mode::Forever(reloads) => (false, Some(reloads), Ledger::join_at(database, clock).await),
+        Mode::Once => (true, None, Ledger::open_at(database, clock).await.map(Some)),
+        Mode::Forever(reloads) => (false, Some(reloads), opening::join(database, &clock, &surroundings.stop).await),
     };
-    let ledger = ledger.map_err(|e| e.fault())?;
+    let Some(ledger) = ledger.map_err(|e| e.fault())? else { return Ok(Report::default()) };
     let outcome = run_with(settings, ledger.clone(), reloads, surroundings, once).await;
     // When the ledger is closed, SQLite moves the write-ahead log into the ledger's file, which is then complete by
     // itself.
@@ -270,8 +272,8 @@ impl Daemon {
             served,
             reloaded: None,
             gatherer: watch::Sender::new(Arc::new(Gatherer::idle(Place::of(&settings), ledger.view(), clock))),
-            rooms: Rooms::default(),
-            no_room: watch::Sender::new(None),
+            free_spaces: FreeSpaces::default(),
+            low_space: watch::Sender::new(None),
             background: None,
             shared: Shared::new(&ledger),
             source_cache: SourceCache::new(settings.monster.cache),
@@ -303,7 +305,7 @@ impl Daemon {
         let stop = self.surroundings.stop.clone();
         let mut tasks = Tasks::default();
         if self.shared.is_some() {
-            // Without work, this shore waits for some.
+            // These tasks keep both sets running while this shore has no work.
             for set in [&mut tasks.shore, &mut tasks.vessels] {
                 let stop = stop.clone();
                 set.spawn(async move {
@@ -364,7 +366,7 @@ impl Daemon {
         if done {
             // Without a stop, the run ends when the vessels' tasks have ended, so files that were acknowledged last are
             // retired here. Directories on a disk that doesn't respond are left to the next run.
-            let answers = |directory: &shore::Directory| !directory.trouble.borrow().has(&shore::Concern::Silence);
+            let answers = |directory: &shore::Directory| !directory.trouble.borrow().has(&shore::Concern::Unresponsive);
             let retiring = self.directories().filter(|directory| !directory.settings.is_mirror());
             for directory in retiring.filter(answers) {
                 if directory.settings.expire.is_some() {

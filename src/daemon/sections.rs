@@ -149,7 +149,7 @@ impl Daemon {
             clock: self.surroundings.clock.clone(),
             taken_in: at_work.taken_in.clone(),
             trouble: at_work.trouble.clone(),
-            no_room: self.no_room.subscribe(),
+            low_space: self.low_space.subscribe(),
             relocated: at_work.relocated,
             allow_deletes: self.surroundings.allow_deletes,
             decide_again: self.decide_again.clone(),

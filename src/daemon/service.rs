@@ -54,6 +54,14 @@ impl Service {
     }
 }
 
+/// Reports why the daemon is not ready yet, and that its start may take longer.
+pub(super) fn starts_later(why: &str) {
+    /// Longer than one attempt to open the ledger and the wait before it.
+    const LONGER: Duration = Duration::from_secs(60);
+    let longer = u32::try_from(LONGER.as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::ExtendTimeoutUsec(longer), NotifyState::Status(why)]);
+}
+
 /// Reports the status line whenever it changes, and finally that the daemon stops.
 async fn tell_how_it_goes(mut gatherer: watch::Receiver<Arc<Gatherer>>, stop: CancellationToken, stopping: Arc<Once>) {
     let mut told = String::new();

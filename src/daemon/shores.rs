@@ -8,23 +8,23 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Daemon;
+use super::hint_relay::Relay;
 use super::sections::{Running, Tasks};
 use crate::bell::Bell;
 use crate::fault::Fault;
-use crate::ledger::{Hint, Ledger, LedgerError, Next, Work};
+use crate::ledger::{Hint, Ledger, Next, Work};
 use crate::shore::Troubles;
 
 /// How often all tasks look for work whose hints were lost.
 const POLL: Duration = Duration::from_secs(30);
-/// How long hints are collected before they are sent.
-const COLLECT: Duration = Duration::from_millis(10);
 /// How long a stopping shore tries to hand its work over.
 const LONGEST_HANDOVER: Duration = Duration::from_secs(10);
 
@@ -39,43 +39,6 @@ pub(super) struct Shared {
     relays: Mutex<HashMap<Hint, AbortOnDropHandle<()>>>,
     /// Rung when notices were recorded, but other shores send them.
     pub(super) notices: Bell,
-}
-
-/// Hints that are to be sent.
-#[derive(Default)]
-struct Relay {
-    hints: Mutex<BTreeSet<Hint>>,
-    bell: Bell,
-}
-
-impl Relay {
-    fn add(&self, hint: Hint) {
-        locked(&self.hints).insert(hint);
-        self.bell.ring();
-    }
-
-    /// Sends hints as they come; never returns. A hint that can't be sent is dropped: the other shores look by themselves.
-    async fn send(self: Arc<Self>, ledger: Ledger) {
-        loop {
-            self.bell.rung().await;
-            tokio::time::sleep(COLLECT).await;
-            let hints: Vec<Hint> = std::mem::take(&mut *locked(&self.hints)).into_iter().collect();
-            if let Err(e) = ledger.send_hints(&hints).await {
-                tracing::debug!("Cannot send hints to other shores: {e}");
-            }
-        }
-    }
-
-    /// Sends a hint whenever a bell rings.
-    fn attach(self: &Arc<Self>, bell: Bell, hint: Hint) -> AbortOnDropHandle<()> {
-        let relay = self.clone();
-        AbortOnDropHandle::new(tokio::spawn(async move {
-            loop {
-                bell.rung().await;
-                relay.add(hint.clone());
-            }
-        }))
-    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,22 +65,24 @@ impl Shared {
     }
 }
 
-/// What the main loop waits for, besides new settings.
+/// The events that the main loop waits for, besides new settings.
 pub(super) struct Events {
     ledger: Ledger,
     interval: Option<Duration>,
     look_at: Instant,
     poll_at: Instant,
     drained: watch::Receiver<bool>,
-    /// Work whose tasks are being stopped and which is then given back.
-    handovers: JoinSet<Result<(), LedgerError>>,
+    /// Work whose tasks are being stopped.
+    handovers: JoinSet<Work>,
+    /// Work whose tasks have ended, and which is to be given back.
+    ended: Vec<Work>,
 }
 
 impl Events {
     pub(super) fn new(ledger: Ledger, drained: watch::Receiver<bool>) -> Self {
         let (now, interval) = (Instant::now(), ledger.share_interval());
         let look_at = now + interval.unwrap_or_default();
-        Self { ledger, interval, look_at, poll_at: now + POLL, drained, handovers: JoinSet::new() }
+        Self { ledger, interval, look_at, poll_at: now + POLL, drained, handovers: JoinSet::new(), ended: Vec::new() }
     }
 
     /// Waits for the next event: a hint of another shore, or the time for a look; never returns without other shores.
@@ -127,8 +92,9 @@ impl Events {
             hint = self.ledger.next_hint() => hint,
             Ok(()) = self.drained.changed() => Hint::Shares,
             Some(ended) = self.handovers.join_next() => {
-                if let Ok(Err(e)) = ended {
-                    tracing::debug!("Cannot give work back: {e}");
+                self.ended.extend(ended.ok());
+                while let Some(ended) = self.handovers.try_join_next() {
+                    self.ended.extend(ended.ok());
                 }
                 Hint::Shares
             }
@@ -171,7 +137,10 @@ impl Daemon {
         let share = self.ledger.share_out(&self.serves()).await.map_err(|e| e.fault())?;
         let held: BTreeSet<Work> = share.held.into_keys().collect();
         let shore = &self.settings.monster.shore_name;
-        tracing::info!(%shore, vessels = count(&held, true), directories = count(&held, false), "Joined the shores of the ledger");
+        tracing::info!(
+            %shore, vessels = count(&held, true), directories = count(&held, false),
+            "Joined the shores that use this ledger"
+        );
         *locked(&shared.held) = held;
         self.relay_bells();
         Ok(())
@@ -200,11 +169,10 @@ impl Daemon {
             Hint::Anything => {
                 self.follow_shares(tasks, events).await?;
                 if self.ledger.outage().is_none() {
-                    self.usage.refresh(None).await.map_err(|e| e.fault())?;
+                    self.usage.refresh(&[]).await.map_err(|e| e.fault())?;
                     self.orders.follow_pauses().await.map_err(|e| e.fault())?;
                 }
-                let held = self.shared.iter().flat_map(|shared| locked(&shared.held).clone());
-                held.for_each(|work| self.ring(&work));
+                self.ring_all().await?;
             }
         }
         Ok(())
@@ -222,6 +190,23 @@ impl Daemon {
         }
     }
 
+    /// Wakes the tasks of all work of this shore that may have something to do.
+    async fn ring_all(&self) -> Result<(), Fault> {
+        let held: Vec<Work> = self.shared.iter().flat_map(|shared| locked(&shared.held).clone()).collect();
+        let mut vessels = Vec::new();
+        for work in held {
+            match work {
+                Work::Vessel(name) => vessels.push(name),
+                work => self.ring(&work),
+            }
+        }
+        if self.ledger.outage().is_none() {
+            vessels = self.ledger.with_work(vessels).await.map_err(|e| e.fault())?;
+        }
+        vessels.into_iter().for_each(|name| self.ring(&Work::Vessel(name)));
+        Ok(())
+    }
+
     /// Passes a change of the locations on.
     pub(super) fn tell_locations(&self) {
         self.shared.iter().for_each(|shared| shared.relay.add(Hint::Locations));
@@ -237,6 +222,7 @@ impl Daemon {
         if self.ledger.outage().is_some() {
             return Ok(());
         }
+        self.give_back_ended(&shared, events).await?;
         let share = self.ledger.share_out(&self.serves()).await.map_err(|e| e.fault())?;
         if let Some(look_in) = share.look_in {
             events.look_at = events.look_at.min(Instant::now() + look_in);
@@ -264,25 +250,35 @@ impl Daemon {
         for work in goes {
             tracing::info!("Handing {work} over to another shore");
             let ended = self.end_work(&work);
-            let ledger = self.ledger.clone();
             if work == Work::Housekeeping {
                 self.start_background().await?;
             }
-            let shared = shared.clone();
             events.handovers.spawn(async move {
                 ended.await;
-                ledger.give_back(std::slice::from_ref(&work)).await?;
-                locked(&shared.held).remove(&work);
-                locked(&shared.ending).remove(&work);
-                Ok(())
+                work
             });
         }
         for work in &gained {
-            tracing::info!("Serving {work} on this shore");
+            tracing::info!("This shore takes over {work}");
         }
         self.start_work(&gained, tasks).await?;
         self.relay_bells();
         self.show();
+        Ok(())
+    }
+
+    /// Gives back the work whose tasks have ended. Must not run concurrently with
+    /// [`Shores::share_out`](crate::ledger::Shores::share_out): a share that was read before would still contain the work, and
+    /// its tasks would be started without it.
+    async fn give_back_ended(&self, shared: &Shared, events: &mut Events) -> Result<(), Fault> {
+        if events.ended.is_empty() {
+            return Ok(());
+        }
+        self.ledger.give_back(&events.ended).await.map_err(|e| e.fault())?;
+        for work in events.ended.drain(..) {
+            locked(&shared.held).remove(&work);
+            locked(&shared.ending).remove(&work);
+        }
         Ok(())
     }
 
@@ -325,11 +321,12 @@ impl Daemon {
             return Ok(());
         }
         let stop = self.surroundings.stop.clone();
+        let vessels: Vec<_> = gained.iter().filter_map(Work::vessel).cloned().collect();
+        self.usage.refresh(&vessels).await.map_err(|e| e.fault())?;
         // The tasks that were here before have ended.
         for work in gained {
             match work {
                 Work::Vessel(name) => {
-                    self.usage.refresh(Some(name)).await.map_err(|e| e.fault())?;
                     if let Some(vessel) = self.vessels.get_mut(name) {
                         vessel.running = Running::within(&stop);
                     }
@@ -383,7 +380,8 @@ impl Daemon {
         *locked(&shared.relays) = attached;
     }
 
-    /// Gives the work of removed sections back, whose tasks have ended, and has the other shores know what this one serves.
+    /// Gives back the work of removed sections, whose tasks have ended, and announces to the other shores what this
+    /// shore can serve.
     pub(super) async fn follow_settings(&mut self, tasks: &mut Tasks, events: &mut Events) -> Result<(), Fault> {
         if self.shared.is_some() {
             self.follow_shares(tasks, events).await?;
@@ -392,7 +390,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Hands over all work when the program stops, each piece as soon as its tasks have ended.
+    /// Hands over all work when the program stops, each piece soon after its tasks have ended.
     pub(super) async fn leave_shores(&mut self) {
         let Some(shared) = self.shared.clone() else { return };
         let leaving = async {
@@ -403,19 +401,21 @@ impl Daemon {
             // The background tasks end later, and their work with the lease.
             held.remove(&Work::Housekeeping);
             if let Err(e) = self.ledger.share_out(&[]).await {
-                tracing::debug!("Cannot leave the other shores in order: {e}");
+                tracing::debug!("Cannot notify the other shores that this shore stops: {e}");
                 return;
             }
-            let ledger = self.ledger.clone();
-            let ends: Vec<_> = held.into_iter().map(|work| (self.end_work(&work), work)).collect();
-            let hand_over = |(ended, work)| {
-                let ledger = ledger.clone();
-                async move {
-                    ended.await;
-                    ledger.give_back(&[work]).await.ok();
-                }
-            };
-            join_all(ends.into_iter().map(hand_over)).await;
+            let ends = held.into_iter().map(|work| (self.end_work(&work), work));
+            let ends = ends.map(|(ended, work)| async {
+                ended.await;
+                work
+            });
+            let mut ends: FuturesUnordered<_> = ends.collect();
+            // What ends during a transaction goes back in the next one: each of them waits for the other writers.
+            while let Some(first) = ends.next().await {
+                let mut ended = vec![first];
+                ended.extend(std::iter::from_fn(|| ends.next().now_or_never().flatten()));
+                self.ledger.give_back(&ended).await.ok();
+            }
         };
         tokio::time::timeout(LONGEST_HANDOVER, leaving).await.ok();
     }

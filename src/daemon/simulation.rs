@@ -158,7 +158,7 @@ async fn simulate_with(
     let mut shown = HashSet::new();
     for vessel in &daemon.settings.vessels {
         daemon.ledger.hurry(&vessel.name).await.map_err(|e| e.fault())?;
-        // What waits for a move shows once the move counts as done, or as failed.
+        // Deliveries that wait for a move are returned once the move counts as done or as failed.
         for large in [true, false].into_iter().cycle() {
             let due = daemon.ledger.next_due(&vessel.name, large, u32::MAX).await.map_err(|e| e.fault())?;
             let mut due = due;

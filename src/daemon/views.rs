@@ -77,7 +77,7 @@ impl Daemon {
         let trouble = |(name, one): (&DirectoryName, &DirectoryAtWork)| (name.clone(), one.trouble.subscribe());
         let troubles = held().map(trouble).collect();
         let gatherer = Gatherer::idle(Place::of(&self.settings), self.ledger.view(), self.surroundings.clock.clone())
-            .with_rooms(self.rooms.clone());
+            .with_rooms(self.free_spaces.clone());
         gatherer.running(Running {
             live: self.live.clone(),
             meters: self.ssh.meters.clone(),

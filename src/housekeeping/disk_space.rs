@@ -7,36 +7,36 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::local::Rooms;
+use crate::local::FreeSpaces;
 use crate::settings::Settings;
 
 /// Time between two checks of the disks.
 const BEAT: Duration = Duration::from_secs(5);
 
 pub(super) struct Guard {
-    rooms: Rooms,
+    free_spaces: FreeSpaces,
     /// The directory of the ledger's file, if it is one, then the locations of the directories.
     places: Vec<PathBuf>,
     /// Whether the ledger is a file.
     has_file: bool,
     min_free: u64,
-    no_room: watch::Sender<Option<String>>,
+    low_space: watch::Sender<Option<String>>,
     /// Paths whose disks were logged as low and have not recovered.
     short: HashSet<PathBuf>,
 }
 
 impl Guard {
-    pub(super) fn new(settings: &Settings, rooms: Rooms, no_room: watch::Sender<Option<String>>) -> Self {
+    pub(super) fn new(settings: &Settings, free_spaces: FreeSpaces, low_space: watch::Sender<Option<String>>) -> Self {
         let file = settings.monster.database.file();
         let database = file.map(|file| file.parent().unwrap_or(Path::new("/")).to_owned());
         let locations = settings.directories.iter().map(|directory| directory.location.clone());
         let places = database.into_iter().chain(locations).collect();
         Self {
-            rooms,
+            free_spaces,
             places,
             has_file: file.is_some(),
             min_free: settings.monster.min_free,
-            no_room,
+            low_space,
             short: HashSet::new(),
         }
     }
@@ -53,10 +53,10 @@ impl Guard {
     pub(super) async fn look(&mut self) {
         if self.min_free == 0 {
             // Without `MinFree` no disk is low, but before a reload of the settings the ledger's disk may have been.
-            self.no_room.send_if_modified(|no_room| no_room.take().is_some());
+            self.low_space.send_if_modified(|low_space| low_space.take().is_some());
             return;
         }
-        let seen = self.rooms.at(&self.places).await;
+        let seen = self.free_spaces.at(&self.places).await;
         let mut disks = HashSet::new();
         for (at, (space, place)) in seen.into_iter().zip(self.places.clone()).enumerate() {
             // The module that uses the disk reports its errors.
@@ -86,13 +86,13 @@ impl Guard {
         if is_ledgers {
             // The text keeps the free space at the time when the disk became low, so that it doesn't change with every
             // check.
-            self.no_room.send_if_modified(|no_room| match (is_short, no_room.is_some()) {
+            self.low_space.send_if_modified(|low_space| match (is_short, low_space.is_some()) {
                 (true, false) => {
-                    *no_room = Some(format!("{text}; no new files are taken in until space is freed"));
+                    *low_space = Some(format!("{text}; no new files are taken in until space is freed"));
                     true
                 }
                 (false, true) => {
-                    *no_room = None;
+                    *low_space = None;
                     true
                 }
                 _ => false,

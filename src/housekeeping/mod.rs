@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::ledger::Ledger;
-use crate::local::Rooms;
+use crate::local::FreeSpaces;
 use crate::settings::Settings;
 
 /// The housekeeping tasks.
@@ -24,18 +24,18 @@ pub struct Housekeeping {
 }
 
 impl Housekeeping {
-    /// Starts the tasks; without `prunes`, another shore limits the ledger. `no_room` holds the reason while no files may be admitted; its value is up to date when this
+    /// Starts the tasks; without `prunes`, another shore limits the ledger. `low_space` holds the reason while no files may be admitted; its value is up to date when this
     /// call returns.
     pub async fn start(
         settings: &Settings,
         ledger: &Ledger,
         clock: &Clock,
-        rooms: &Rooms,
-        no_room: &watch::Sender<Option<String>>,
+        free_spaces: &FreeSpaces,
+        low_space: &watch::Sender<Option<String>>,
         prunes: bool,
     ) -> Self {
         let (settings, stop) = (Arc::new(settings.clone()), CancellationToken::new());
-        let mut guard = disk_space::Guard::new(&settings, rooms.clone(), no_room.clone());
+        let mut guard = disk_space::Guard::new(&settings, free_spaces.clone(), low_space.clone());
         guard.look().await;
         let history = history::keep(settings, ledger.clone(), clock.clone(), stop.clone());
         let mut tasks = JoinSet::new();

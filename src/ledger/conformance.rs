@@ -13,6 +13,7 @@ mod moves;
 mod notifications;
 mod people;
 mod places;
+mod queue_pages;
 mod queues;
 mod signatures;
 mod survival;
@@ -27,7 +28,7 @@ use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{
-    Backlog, Delivery, DeliveryState, FileStamp, NewVersion, Traits, Verified, Version, VersionId, VersionKind,
+    Backlog, Delivery, DeliveryState, Entry, FileStamp, NewVersion, Traits, Verified, Version, VersionId, VersionKind,
 };
 
 /// Calls the macro `$make_tests` with the names of all test cases.
@@ -51,6 +52,8 @@ macro_rules! for_each_case {
             a_vessel_that_returns_is_served_at_once,
             reconciling_takes_any_vessel_name_and_leaves_other_directories,
             reconciling_twice_changes_nothing,
+            what_was_admitted_for_other_vessels_is_fitted_again,
+            current_versions_are_read_part_by_part,
             a_vanished_source_drops_what_is_open_and_is_counted,
             a_vanished_source_that_was_complete_counts_as_retired,
             a_path_that_vanished_can_come_back,
@@ -104,10 +107,12 @@ macro_rules! for_each_case {
             the_latest_receipts_are_found_by_vessel_and_by_text,
             the_queue_is_listed_in_the_order_in_which_it_is_due,
             queues_are_listed_in_the_order_in_which_they_are_sent,
+            a_filter_changes_neither_the_order_of_the_queue_nor_what_its_pages_hold,
+            a_list_goes_on_between_deliveries,
             what_was_put_off_is_counted_and_the_next_to_be_tried_is_named,
             why_a_vessel_is_away_is_kept_until_it_is_back,
             receipts_come_in_the_order_of_the_acknowledgements,
-            a_story_tells_all_versions_and_deliveries,
+            a_history_lists_all_versions_and_deliveries,
             nothing_is_noted_where_nobody_listens,
             who_listens_is_told_of_all_once,
             a_parked_delivery_is_told_once_for_each_reason,
@@ -159,6 +164,7 @@ pub(super) use moves::*;
 pub(super) use notifications::*;
 pub(super) use people::*;
 pub(super) use places::*;
+pub(super) use queue_pages::*;
 pub(super) use queues::*;
 pub(super) use signatures::*;
 pub(super) use survival::*;
@@ -181,7 +187,7 @@ impl Hands {
         Clock::from_fn(move || UNIX_EPOCH + Duration::from_millis(hands.now().cast_unsigned()))
     }
 
-    fn now(&self) -> i64 {
+    pub(super) fn now(&self) -> i64 {
         self.0.load(Ordering::SeqCst)
     }
 
@@ -209,7 +215,7 @@ fn path(bytes: impl AsRef<[u8]>) -> RelPath {
 /// Returns a file of one chunk; different values of `inode` make different files.
 pub(super) fn file(at: impl AsRef<[u8]>, content: &str, inode: u64) -> NewVersion {
     let digest = Digest::of(content.as_bytes());
-    NewVersion {
+    let entry = Entry {
         path: path(at),
         kind: VersionKind::File,
         stamp: FileStamp { size: content.len() as u64, mtime: 1_600_000_000, mtime_nanos: 5, inode },
@@ -218,9 +224,8 @@ pub(super) fn file(at: impl AsRef<[u8]>, content: &str, inode: u64) -> NewVersio
         target: Vec::new(),
         digest: Some(digest),
         chunk_size: 100,
-        origin: None,
-        moved_with: None,
-    }
+    };
+    entry.into()
 }
 
 fn traits_of(new: &NewVersion) -> Traits {

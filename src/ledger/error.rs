@@ -63,8 +63,10 @@ pub enum LedgerError {
         ledger: String,
         /// The error of the server or of the connection.
         why: String,
-        /// What an operator can do.
+        /// The remedy for the operator.
         remedy: &'static str,
+        /// Whether a later attempt may succeed without a change by the operator: the database is unavailable.
+        may_pass: bool,
     },
     /// Another process holds the lease of the ledger.
     #[error("the ledger {ledger} is in use by contentmonster on {holder}")]
@@ -81,7 +83,7 @@ pub enum LedgerError {
         ledger: String,
     },
     /// Another shore has, or is to have, the work that an update belongs to.
-    #[error("this shore does not have the {work} any more")]
+    #[error("this shore no longer serves the {work}")]
     NotOurs {
         /// The work.
         work: String,
@@ -94,7 +96,7 @@ pub enum LedgerError {
     NoCopyBeforeUpgrade {
         /// The path of the copy.
         to: PathBuf,
-        /// What is missing, or the error of the file system or the database.
+        /// The missing condition, or the error of the file system or the database.
         why: String,
     },
     /// A transaction failed.
@@ -145,6 +147,11 @@ impl From<sqlx::Error> for LedgerError {
 }
 
 impl LedgerError {
+    /// Returns whether the database can't be opened now because it is unavailable, so that a later attempt may succeed.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Refused { may_pass: true, .. })
+    }
+
     /// Returns the fault, with its remedy. Every error of the ledger stops the daemon, so that no file is sent without
     /// a record.
     pub fn fault(&self) -> Fault {
@@ -166,19 +173,21 @@ impl LedgerError {
             Self::Refused { remedy, .. } => remedy,
             Self::Held { .. } => {
                 "stop the other contentmonster, set another Database for this one, or another ShoreName if both are to \
-                 work together; after its host has failed, the ledger is free again once LeaseTime is over"
+                 work together; if its host has failed, the ledger can be used again after LeaseTime"
             }
             Self::TakenOver { .. } => {
                 "start this contentmonster again once the other one has stopped; if its host is only slow, give both a \
                  longer LeaseTime"
             }
             Self::NotOurs { .. } => "start this contentmonster again",
-            Self::Away(_) => "wait until the database is back, or repair it; nothing else needs to be done",
+            Self::Away(_) => {
+                "wait until the database is available again, or repair it; contentmonster then continues by itself"
+            }
             Self::NotCopied { .. } => {
                 "name a file that does not exist yet, in a writable directory with enough free space"
             }
             Self::NoCopyBeforeUpgrade { .. } => {
-                "make space on the disk that holds Database, or move the ledger to another disk and set Database"
+                "free some space on the disk that holds Database, or move the ledger to another disk and set Database"
             }
             Self::Failed(error)
                 if error

@@ -1,4 +1,4 @@
-//! Records which troubles were reported to commands and webhooks, so that each is reported once, also after a restart.
+//! Records which incidents were reported to commands and webhooks, so that each is reported once, even across restarts.
 
 use async_trait::async_trait;
 
@@ -8,26 +8,26 @@ type Result<T> = std::result::Result<T, LedgerError>;
 
 /// An incident that was reported and has not been reported as over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToldIncident {
-    /// The kind of trouble, as a word.
+pub struct ReportedIncident {
+    /// The kind of the incident, as a word.
     pub kind: String,
     /// The vessel or the directory; empty for the shore itself.
     pub subject: String,
-    /// When the trouble began, in milliseconds since 1970.
+    /// When the incident began, in milliseconds since 1970.
     pub since: i64,
     /// The reason that was reported.
     pub reason: String,
 }
 
-/// The ledger's interface for troubles.
+/// The ledger's interface for incidents.
 #[async_trait]
 pub trait IncidentMemory: Send + Sync {
-    /// Returns the troubles that were reported, ordered by kind and subject.
-    async fn told_incidents(&self) -> Result<Vec<ToldIncident>>;
+    /// Returns the incidents that were reported and are not over, ordered by kind and subject.
+    async fn told_incidents(&self) -> Result<Vec<ReportedIncident>>;
 
-    /// Records that a trouble was reported.
-    async fn incident_told(&self, incident: &ToldIncident) -> Result<()>;
+    /// Records that an incident was reported.
+    async fn incident_told(&self, incident: &ReportedIncident) -> Result<()>;
 
-    /// Records that the end of a trouble was reported.
+    /// Records that the end of an incident was reported.
     async fn incident_over(&self, kind: &str, subject: &str) -> Result<()>;
 }

@@ -11,7 +11,7 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE: [(&str, &str); 22] = migrations! { "migrations":
+const SQLITE: [(&str, &str); 24] = migrations! { "migrations":
     "0001_versions_and_deliveries"
     "0002_hashed_on_the_way"
     "0003_mirrors"
@@ -34,12 +34,16 @@ const SQLITE: [(&str, &str); 22] = migrations! { "migrations":
     "0045_paused_directories"
     "0046_incidents"
     "0050_blocks_of_other_files"
+    "0055_reconciled"
+    "0060_former_assemblies"
 };
 
-const POSTGRESQL: [(&str, &str); 3] = migrations! { "migrations/postgres":
+const POSTGRESQL: [(&str, &str); 5] = migrations! { "migrations/postgres":
     "0001_ledger"
     "0002_shores"
     "0050_blocks_of_other_files"
+    "0055_reconciled"
+    "0060_former_assemblies"
 };
 
 /// Returns the migrations of an SQLite file.

@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 pub use copy::{CopiedTable, copy};
 pub use error::LedgerError;
-pub use incidents::{IncidentMemory, ToldIncident};
+pub use incidents::{IncidentMemory, ReportedIncident};
 pub use link_usage::LinkUsage;
 pub use mounts::MountMemory;
 pub use moves::{MOST_SAMPLED, MovedEntry, Moves, OriginThere, SameStamp, SimilarFile};
@@ -50,8 +50,8 @@ pub use queue::{
 };
 pub use queues::{ExpiredDelivery, QueueEnd, QueueSettings, Queues};
 pub use reports::{
-    DeliveryStory, DirectoryTally, Ending, Oldest, Postponed, Receipt, ReceiptPage, Reports, Summary, Tally, Trouble,
-    VersionStory, VesselNote,
+    DeliveryHistory, DirectoryTally, Ending, Oldest, Postponed, Receipt, ReceiptPage, Reports, Summary, Tally, Trouble,
+    VersionHistory, VesselNote,
 };
 pub use shores::{Hint, Next, Share, ShoreSeen, Shores, Work};
 pub use store::{CurrentVersion, LastDelivered, Parked, Pause, Store};

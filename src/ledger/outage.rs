@@ -1,4 +1,4 @@
-//! A time in which the ledger's database is away.
+//! A period in which the ledger's database is unavailable.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -10,15 +10,15 @@ pub struct Outage {
     pub since: SystemTime,
     /// The reason, as the server or the connection gave it.
     pub why: String,
-    /// Whether the database answers, but refuses writes.
+    /// Whether the database answers, but rejects writes.
     pub refuses_writes: bool,
 }
 
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.refuses_writes {
-            true => write!(f, "the ledger's database refuses writes: {}", self.why),
-            false => write!(f, "the ledger's database is away: {}", self.why),
+            true => write!(f, "the ledger's database rejects writes: {}", self.why),
+            false => write!(f, "the ledger's database is unavailable: {}", self.why),
         }
     }
 }

@@ -9,6 +9,13 @@ use crate::records::{Delivery, DeliveryCost, Host, Seen, Verified, VersionId};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
+/// Returns the names of vessels as a JSON array, in an order that does not depend on the settings.
+pub(super) fn sorted_names(vessels: &[VesselName]) -> String {
+    let mut names: Vec<&str> = vessels.iter().map(VesselName::as_str).collect();
+    names.sort_unstable();
+    serde_json::Value::from(names).to_string()
+}
+
 /// The ledger's records of places. Updates of many deliveries run in steps, so that other writers get their turn; when
 /// an update is interrupted, the next call completes it.
 #[async_trait]

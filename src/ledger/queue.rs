@@ -1,9 +1,24 @@
 //! The queue of one vessel as people see it: its open deliveries, in the order in which they are sent.
+//!
+//! [`page()`] lists it, whatever the store is. A [`QueueReader`] of the store examines pieces of index ranges; the modules below
+//! choose the ranges, merge the deliveries that are found, and limit the effort of one answer.
+
+mod lane;
+mod page;
+mod plan;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+pub(super) use page::page;
+pub(super) use reader::{Examined, Found, Piece, QueueReader, RangeOf, Wanted};
+pub(super) use walk::Effort;
 
 use crate::names::{DirectoryName, RelPath};
 use crate::records::{DeliveryId, DeliveryState, VersionId, VersionKind};
 
-/// Which deliveries of a vessel's queue are wanted.
+/// Selects deliveries of a vessel's queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueFilter {
     /// Only the deliveries of this directory.
@@ -40,7 +55,7 @@ impl QueueState {
     }
 }
 
-/// A part of a vessel's queue that is sent before the parts after it. One delivery of each lane is sent in turn.
+/// A stage of a vessel's queue. Stages are sent one after another; within a stage, the lanes take turns, one delivery each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueStage {
     /// The lanes.
@@ -102,15 +117,20 @@ pub struct QueueCursor {
 
 impl QueueCursor {
     /// Notes that a delivery was listed.
-    pub(super) fn pass(&mut self, stage: usize, lane: usize, place: LanePlace) {
+    fn pass(&mut self, stage: usize, lane: usize, place: LanePlace) {
         if self.stage != stage {
             *self = Self { stage, ..Self::default() };
         }
+        self.reach(lane, place);
+        self.turn = lane + 1;
+    }
+
+    /// Notes how far a lane was examined without a wanted delivery.
+    fn reach(&mut self, lane: usize, place: LanePlace) {
         if self.lanes.len() <= lane {
             self.lanes.resize(lane + 1, None);
         }
         self.lanes[lane] = Some(place);
-        self.turn = lane + 1;
     }
 }
 
@@ -166,7 +186,7 @@ impl Queued {
 pub struct QueuePage {
     /// The wanted deliveries, in the order of the queue.
     pub entries: Vec<Queued>,
-    /// Where the next page begins; `None` at the end of the queue. A page may hold fewer deliveries than were asked for,
-    /// even none, although the queue has more: so many were examined that the answer would take long.
+    /// Where the next page begins; `None` at the end of the queue. A page may hold fewer deliveries than requested,
+    /// even none, although the queue has more, because the time of an answer is limited.
     pub next: Option<QueueCursor>,
 }

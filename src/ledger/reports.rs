@@ -67,7 +67,7 @@ pub struct VesselNote {
     pub away: Option<(i64, String)>,
     /// Why the vessel's shell is not used; `None` when the shell was not refused.
     pub shell_refusal: Option<String>,
-    /// When it was measured what the path to the vessel carried, and how many bytes per second that were.
+    /// The last measured rate of the path to the vessel, in bytes per second, with the time of the measurement.
     pub path: Option<(i64, u64)>,
 }
 
@@ -137,7 +137,7 @@ pub struct Trouble {
     pub due_at: i64,
 }
 
-/// A part of the receipts, and the time and delivery after which the next part begins.
+/// A page of receipts, and the time and delivery after which the next page begins.
 pub type ReceiptPage = (Vec<Receipt>, Option<(i64, DeliveryId)>);
 
 /// One acknowledgement.
@@ -183,7 +183,7 @@ pub enum Ending {
 
 /// A version and its history. Times are milliseconds since 1970.
 #[derive(Clone, Debug)]
-pub struct VersionStory {
+pub struct VersionHistory {
     /// The version.
     pub version: Version,
     /// When the version was admitted.
@@ -197,12 +197,12 @@ pub struct VersionStory {
     /// The source's path below `processed/`, where it differs from the version's path.
     pub processed: Option<RelPath>,
     /// The version's deliveries, ordered by vessel.
-    pub deliveries: Vec<DeliveryStory>,
+    pub deliveries: Vec<DeliveryHistory>,
 }
 
 /// A delivery and its state. Times are milliseconds since 1970.
 #[derive(Clone, Debug)]
-pub struct DeliveryStory {
+pub struct DeliveryHistory {
     /// The delivery's number in the ledger.
     pub id: DeliveryId,
     /// The receiving vessel.
@@ -259,10 +259,10 @@ pub trait Reports: Send + Sync {
         limit: u32,
     ) -> Result<QueuePage>;
 
-    /// Returns acknowledgements, newest first, at most `limit`: those to a vessel, and those of files whose path contains a
-    /// text, as bytes, beginning with the ones before the acknowledgement of the delivery `before.1` at the time
-    /// `before.0`. Also returns where the next part begins; `None` at the end. A part may hold fewer, even none, although
-    /// there are more: so many were examined that the answer would take long.
+    /// Returns a page of at most `limit` acknowledgements, newest first, and where the next page begins; `None` at the
+    /// end. `vessel` selects those to one vessel, and `search` those of files whose path contains a text, as bytes. The
+    /// page begins after `before`: the time and the delivery of an acknowledgement. A page before the end may be short,
+    /// or even empty, because the number of examined deliveries is limited.
     async fn latest_receipts(
         &self,
         vessel: Option<&VesselName>,
@@ -289,5 +289,5 @@ pub trait Reports: Send + Sync {
     async fn way_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(WayOf, LinkBytes)>>;
 
     /// Returns all recorded versions of a path, oldest first. The query scans all versions in the ledger.
-    async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>>;
+    async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionHistory>>;
 }

@@ -315,3 +315,20 @@ CREATE TRIGGER outline_dropped AFTER DELETE ON outline
 BEGIN
     DELETE FROM outline_sample WHERE version = OLD.version;
 END;
+
+CREATE TABLE reconciled (
+    directory TEXT    PRIMARY KEY,
+    vessels   TEXT    NOT NULL, -- the vessels that take the directory, sorted, as a JSON array
+    settled   INTEGER NOT NULL DEFAULT 0 -- 0: not every delivery fits yet
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE former_assembly (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    vessel   TEXT    NOT NULL,
+    delivery INTEGER NOT NULL REFERENCES delivery (id) ON DELETE CASCADE,
+    token    INTEGER           -- as in delivery
+) STRICT;
+
+CREATE INDEX former_assembly_vessel ON former_assembly (vessel, id);
+
+CREATE INDEX former_assembly_delivery ON former_assembly (delivery);

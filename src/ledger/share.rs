@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::shores::Work;
 
-/// A living shore, as the ledger has it.
+/// A shore with a valid lease, as the ledger records it.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     /// The token of its lease.
@@ -20,8 +20,8 @@ pub(super) struct Member {
     pub(super) serves: BTreeSet<Work>,
 }
 
-/// Returns which shore, by its token, is to have which work. `has` is who has it now. Work that no shore may be given is left
-/// out.
+/// Returns the shore, by its token, that should have each work. `has` names the present owners. Work that no shore may
+/// have is left out.
 pub(super) fn share(members: &[Member], has: &BTreeMap<Work, i64>) -> BTreeMap<Work, i64> {
     let all: BTreeSet<&Work> = members.iter().flat_map(|member| &member.serves).collect();
     let mut shared = BTreeMap::new();

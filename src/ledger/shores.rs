@@ -1,8 +1,8 @@
-//! Several shores over one ledger: who does which work, and hints between the shores.
+//! Several shores that share one ledger: which shore does which work, and the hints that shores send to each other.
 //!
-//! Each shore that runs has a lease, which it renews. Work (a vessel, a directory, housekeeping) is given to one of the
-//! living shores at a time. The ledger only records who has what; the shores compute the same [`share`](super::share) of
-//! the same records, and each acts on its own part of it.
+//! Each running shore has a lease, which it renews. A piece of work (a vessel, a directory, or housekeeping) belongs to
+//! one shore with a valid lease at a time. The ledger only records which shore has which work. All shores compute the
+//! same [`share`](super::share) from these records, and each acts only on its own part of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +12,11 @@ use async_trait::async_trait;
 
 use super::LedgerError;
 use crate::names::{DirectoryName, VesselName};
+use crate::records::FormerAssembly;
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// What one shore at a time does.
+/// A piece of work, which one shore at a time does.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Work {
     /// Delivers to a vessel.
@@ -36,6 +37,14 @@ impl Work {
             _ => None,
         }
     }
+
+    /// Returns the vessel to which this work delivers.
+    pub fn vessel(&self) -> Option<&VesselName> {
+        match self {
+            Self::Vessel(name) => Some(name),
+            Self::Directory(_) | Self::Housekeeping => None,
+        }
+    }
 }
 
 impl fmt::Display for Work {
@@ -48,7 +57,7 @@ impl fmt::Display for Work {
     }
 }
 
-/// A hint to other shores. A hint that is lost delays work, and loses none.
+/// A hint to the other shores. If a hint is lost, work is delayed, but not lost.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hint {
     /// A shore came or went, or work was given back.
@@ -102,18 +111,18 @@ impl fmt::Display for Hint {
 /// The part of the work that this shore has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// The work that this shore has, with the shore that is to have it.
+    /// The work that this shore has, and for each piece whether the shore keeps it.
     pub held: BTreeMap<Work, Next>,
-    /// When the first lease of another shore runs out unless it is renewed.
+    /// Time until the first lease of another shore expires unless it is renewed.
     pub look_in: Option<Duration>,
 }
 
-/// Which shore is to have work that this shore has.
+/// Whether a shore keeps a piece of work that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// This one.
+    /// The shore keeps the work.
     Stays,
-    /// Another shore, or none.
+    /// The shore must give the work back, because another shore, or none, should have it.
     Goes,
 }
 
@@ -126,7 +135,7 @@ pub struct ShoreSeen {
     pub holder: String,
     /// When it started, in milliseconds since 1970 by the database's clock.
     pub since: i64,
-    /// How long its lease lasts unless it is renewed, in milliseconds; negative: it has run out.
+    /// How long its lease lasts unless it is renewed, in milliseconds; negative: it has expired.
     pub left: i64,
     /// How long the last renewal took, in microseconds.
     pub latency: Option<i64>,
@@ -139,14 +148,14 @@ pub struct ShoreSeen {
 /// The ledger's interface for several shores. A ledger file has one shore, which does all the work.
 #[async_trait]
 pub trait Shores: Send + Sync {
-    /// Returns how often [`Self::share_out`] is to be called; `None` if this shore has the ledger for itself and does all
-    /// the work.
+    /// Returns the interval at which [`Self::share_out`] must be called; `None` if this shore uses the ledger alone and
+    /// does all the work.
     fn share_interval(&self) -> Option<Duration> {
         None
     }
 
-    /// Records which work this shore may be given, takes what is free and due to this shore, and returns what it has. Work
-    /// of shores whose leases have run out is free.
+    /// Records the work that this shore may have, takes its share of the free work, and returns the work that it has.
+    /// Work of shores whose leases have expired is free.
     async fn share_out(&self, _serves: &[Work]) -> Result<Share> {
         Ok(Share::default())
     }
@@ -156,12 +165,28 @@ pub trait Shores: Send + Sync {
         Ok(())
     }
 
+    /// Returns the names that assemblies on a vessel had before this shore took it over, the latest first. When a
+    /// vessel passes to another shore, the tokens of its unfinished deliveries change, and so do the names of their
+    /// assemblies: late requests of the earlier shore find no file.
+    async fn former_assemblies(&self, vessel: &VesselName) -> Result<Vec<FormerAssembly>>;
+
+    /// Deletes these records of former assemblies, by number, because no files with their names exist on the vessels
+    /// any more.
+    async fn forget_former_assemblies(&self, numbers: &[i64]) -> Result<()>;
+
+    /// Returns those of the vessels that have work: open deliveries, or parts to be removed. This is one query for a
+    /// whole fleet, instead of several queries for each idle vessel.
+    async fn with_work(&self, vessels: Vec<VesselName>) -> Result<Vec<VesselName>> {
+        Ok(vessels)
+    }
+
     /// Sends hints to the other shores.
     async fn send_hints(&self, _hints: &[Hint]) -> Result<()> {
         Ok(())
     }
 
-    /// Waits for the next hint of another shore. To be called by one task.
+    /// Waits for the next hint from another shore. Only one task may call this. Waits forever for a ledger file, which
+    /// has only one shore.
     async fn next_hint(&self) -> Hint {
         std::future::pending().await
     }

@@ -132,6 +132,16 @@ pub trait Store:
     /// Returns the versions that a directory holds now (admitted and not retired), ordered by path.
     async fn current(&self, directory: &DirectoryName) -> Result<Vec<CurrentVersion>>;
 
+    /// Returns up to `limit` of the versions that a directory holds now: those after a path, or the first ones. They are
+    /// ordered by path, except that the store may order long paths with the same beginning in another way. The last one leads
+    /// to the next ones.
+    async fn current_after(
+        &self,
+        directory: &DirectoryName,
+        after: Option<&RelPath>,
+        limit: u32,
+    ) -> Result<Vec<CurrentVersion>>;
+
     /// Returns the versions that `paths` hold now, in no particular order.
     async fn current_at(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<CurrentVersion>>;
 

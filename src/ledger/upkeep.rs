@@ -41,11 +41,10 @@ pub trait Upkeep: Send + Sync {
     /// recorded.
     async fn shell_refusal(&self, vessel: &VesselName) -> Result<Option<(i64, String)>>;
 
-    /// Records what the path to a vessel carried.
+    /// Records the measured rate of the path to a vessel.
     async fn path_carried(&self, vessel: &VesselName, path: PathRate) -> Result<()>;
 
-    /// Returns what the path to a vessel carried when it was last recorded, and when that was (milliseconds since
-    /// 1970).
+    /// Returns the last recorded rate of the path to a vessel, with its time (milliseconds since 1970).
     async fn path(&self, vessel: &VesselName) -> Result<Option<(i64, PathRate)>>;
 
     /// Records the paths of sources below `processed/` that differ from the paths of their versions.

@@ -1,27 +1,31 @@
-//! What may still go over a link: the budgets that apply to a way, compared with the bytes on the link.
+//! The number of bytes that may still be sent over a way: its budgets, compared with the bytes on the link.
 //!
-//! Bytes are on the link only a while after they were written: they wait in windows and buffers. So what was written and
-//! is not acknowledged counts as if it were still to come. Near the end of a budget each write then waits until the
-//! earlier ones are acknowledged, and nothing is sent that would go beyond it.
+//! Written bytes wait in windows and buffers before they are on the link. So written bytes that are not acknowledged count
+//! in addition to the bytes on the link, and so do allowed bytes that wait for their turn on a channel. Near the end of a
+//! budget, each write therefore waits until the earlier ones are acknowledged, and no write exceeds the budget.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::usage::{LinkUsage, Part, Payer};
 use crate::clock::Clock;
 use crate::settings::{Budget, Limit, Priorities, Priority, Reserve};
 
-/// The room that a write leaves, for the end of a session.
+/// Bytes of a budget that writes leave unused, for the end of a session.
 const LEFT: u64 = 24 << 10;
-/// The bytes on the link for 100 bytes of a file, with the headers and the acknowledgements, and for each write.
+/// Maximum number of bytes on the link for a login and the requests after it, without files.
+const LOGIN: u64 = 32 << 10;
+/// Bytes on the link for 100 bytes of a file, with headers and acknowledgements, and the additional bytes for each write.
 const PERCENT: u64 = 107;
 const EACH_WRITE: u64 = 1024;
-/// How often a write that waits for acknowledgements looks again.
+/// Interval at which a write that waits for acknowledgements checks again.
 const LOOK: Duration = Duration::from_millis(20);
-/// For how long a write that was allowed counts in full. After that it is on a channel, or was given up.
-const ON_ITS_WAY: Duration = Duration::from_millis(250);
+/// For how long a write still counts in full after it was passed to a channel or given up: its bytes appear in the sums
+/// only when the meters are read again.
+const PASSED: Duration = Duration::from_millis(250);
 
-/// The part of a budget that is recorded as used ahead of its use. A crash costs at most that much.
+/// One of this many parts of a budget is recorded as used in advance, but at least `LEAST_SLICE` bytes. A crash costs at
+/// most that much.
 const SLICES: u64 = 200;
 const LEAST_SLICE: u64 = 64 << 10;
 /// Pause after the ledger could not be used.
@@ -53,7 +57,31 @@ pub struct Purse {
 #[derive(Default)]
 struct State {
     sessions: Vec<Outstanding>,
-    allowed: Vec<(Instant, u64)>,
+    allowed: Vec<(Allowed, u64)>,
+}
+
+/// Bytes that were allowed. They count in full until the [`InHand`] of the write is dropped, and a moment longer.
+#[derive(Clone, Default)]
+struct Allowed(Arc<OnceLock<Instant>>);
+
+impl Allowed {
+    /// Returns whether the bytes count elsewhere: as unacknowledged, as bytes on the link, or not at all.
+    fn is_over(&self) -> bool {
+        self.0.get().is_some_and(|passed| passed.elapsed() >= PASSED)
+    }
+}
+
+/// A write that all budgets have allowed. Must be kept until its bytes were passed to a channel, which counts them until
+/// they are acknowledged. If no channel counts them, it must be kept until they have arrived.
+#[derive(Default)]
+pub(crate) struct InHand(Option<Allowed>);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        if let Some(Allowed(passed)) = &self.0 {
+            let _ = passed.set(Instant::now());
+        }
+    }
 }
 
 /// Why a way may not be used for a while.
@@ -63,7 +91,7 @@ pub struct Closed {
     pub why: String,
     /// When the way may be used again, in milliseconds since 1970.
     pub until: i64,
-    /// How it may be used at once.
+    /// The remedy for the operator who wants to use it at once.
     pub remedy: &'static str,
 }
 
@@ -82,7 +110,7 @@ impl Purse {
         Self { payer, budget, reserve, usage, clock, state: Mutex::default() }
     }
 
-    /// Returns what is used of each limit.
+    /// Returns the used bytes of each limit.
     pub fn used(&self) -> Vec<Used> {
         let now = self.clock.now_ms();
         let used =
@@ -113,7 +141,7 @@ impl Purse {
         let now = self.clock.now_ms();
         let used = self.used();
         let is_spent = |used: &&Used| self.usage.is_spent(&self.payer, &used.limit, part);
-        // The limit that lasts longest says when it goes on.
+        // The spent limit with the longest period decides when sending continues.
         let spent = used.iter().filter(is_spent).max_by_key(|used| used.limit.period.ends(now))?;
         let Used { limit, bytes } = spent;
         let why = self.payer.why_spent(limit, part, *bytes);
@@ -130,12 +158,12 @@ impl Purse {
         reserve.map_or(Part::Whole, Part::BeforeReserve)
     }
 
-    /// Allows a write, if it fits beside all that is on its way. If it does not and nothing is on its way, the part of
-    /// the budget counts as spent.
-    fn allows(&self, part: Part, bytes: u64) -> Answer {
+    /// Allows a write if it fits into the budget together with all bytes on their way. If it does not fit although no bytes
+    /// are on their way, the part of the budget counts as spent.
+    fn allows(&self, part: Part, bytes: u64, allowed: &Allowed) -> Answer {
         let used = self.used();
         let mut state = self.state();
-        state.allowed.retain(|(at, _)| at.elapsed() < ON_ITS_WAY);
+        state.allowed.retain(|(allowed, _)| !allowed.is_over());
         let mut waiting: u64 = state.allowed.iter().map(|(_, bytes)| bytes).sum();
         state.sessions.retain(|session| session().map(|bytes| waiting += bytes).is_some());
         let needed = on_the_link(bytes).saturating_add(on_the_link(waiting));
@@ -143,7 +171,7 @@ impl Purse {
         match used.iter().find(too_small) {
             None if !self.usage.is_below_ceiling(&self.payer, needed) => Answer::Record(needed),
             None => {
-                state.allowed.push((Instant::now(), bytes));
+                state.allowed.push((allowed.clone(), bytes));
                 Answer::Yes
             }
             Some(used) => {
@@ -157,10 +185,10 @@ impl Purse {
 
     /// Waits until a write of this many bytes fits. Returns `false` once the part of the budget that the priority may use
     /// is spent.
-    async fn take(&self, priority: Priority, bytes: u64) -> bool {
+    async fn take(&self, priority: Priority, bytes: u64, allowed: &Allowed) -> bool {
         let part = self.part(priority);
         loop {
-            match self.allows(part, bytes) {
+            match self.allows(part, bytes, allowed) {
                 Answer::Yes => return true,
                 Answer::Wait if self.spent_part(part).is_some() => return false,
                 Answer::Wait => tokio::time::sleep(LOOK).await,
@@ -172,6 +200,15 @@ impl Purse {
                     }
                 }
             }
+        }
+    }
+
+    /// Records in the ledger what a connection costs, before it is made.
+    async fn expect_connection(&self) {
+        if !self.usage.is_below_ceiling(&self.payer, LOGIN)
+            && let Err(e) = self.usage.raise_ceiling(&self.payer, LOGIN, 0).await
+        {
+            tracing::debug!("Cannot record the use of a budget: {e}");
         }
     }
 
@@ -199,9 +236,17 @@ impl Allowance {
         self.0.is_empty()
     }
 
-    /// Returns the budget that is spent, if one is; the one that lasts longest.
+    /// Returns the spent budget whose period ends last; `None` if none is spent.
     pub fn spent(&self) -> Option<Closed> {
         self.0.iter().filter_map(|purse| purse.spent()).max_by_key(|spent| spent.until)
+    }
+
+    /// Records in the ledger what a connection costs, before it is made, so that the logins of a program that is killed
+    /// repeatedly are counted.
+    pub async fn expect_connection(&self) {
+        for purse in &self.0 {
+            purse.expect_connection().await;
+        }
     }
 
     /// Takes a session's outstanding bytes into account.
@@ -209,7 +254,7 @@ impl Allowance {
         self.0.iter().for_each(|purse| purse.join(Box::new(outstanding.clone())));
     }
 
-    /// Returns the budget of which only the reserve is left, if there is one; the one that lasts longest.
+    /// Returns the budget of which only the reserve is left; if there are several, the one whose period ends last.
     pub fn down_to_reserve(&self) -> Option<Closed> {
         self.0.iter().filter_map(|purse| purse.down_to_reserve()).max_by_key(|spent| spent.until)
     }
@@ -224,17 +269,53 @@ impl Allowance {
         self.0.iter().any(|purse| purse.reserve.is_some())
     }
 
-    /// Waits until a write of this many bytes fits into all budgets. Returns `false` if only a reserve is left, which the
+    /// Waits until a write of this many bytes fits into all budgets. Returns `None` if only a reserve is left, which the
     /// priority may not use. Never returns once one of the budgets is spent.
-    pub(crate) async fn take(&self, priority: Priority, bytes: u64) -> bool {
+    pub(crate) async fn take(&self, priority: Priority, bytes: u64) -> Option<InHand> {
+        if self.is_unlimited() {
+            return Some(InHand(None));
+        }
+        let allowed = Allowed::default();
+        // A write that waits for the next budget already counts in the earlier ones.
+        let in_hand = InHand(Some(allowed.clone()));
         for purse in &self.0 {
-            if !purse.take(priority, bytes).await {
+            if !purse.take(priority, bytes, &allowed).await {
                 match purse.spent() {
-                    None => return false,
+                    None => return None,
                     Some(_) => return std::future::pending().await,
                 }
             }
         }
-        true
+        Some(in_hand)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::ledger::Ledger;
+    use crate::names::VesselName;
+    use crate::settings::{Environment, Settings};
+    use crate::transport::LinkMeters;
+
+    /// A write may wait for its turn on a channel for long: behind other small files, or on a slow link.
+    #[tokio::test]
+    async fn a_write_counts_until_it_was_passed_to_a_channel_however_long_that_takes() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger"), Clock::system()).await.unwrap();
+        let usage = LinkUsage::load(&ledger, LinkMeters::default(), Clock::system()).await.unwrap();
+        let text = "[Directory d]\nLocation = /srv/d\n[Vessel v]\nAddress = v\nUsername = u\nBudget = 100 MB/day\n";
+        let settings = Settings::parse(text, Path::new("/settings.ini"), &Environment::default()).unwrap();
+        let (payer, budget) = (Payer::Vessel(VesselName::new("v")), settings.vessels[0].budget.clone());
+        let purse = Purse::new(payer, budget, None, usage, Clock::system());
+        let allowance = Allowance::within([Arc::new(purse)]);
+        let write = || allowance.take(Priority::default(), 60_000_000);
+        let first = write().await.unwrap();
+        assert!(tokio::time::timeout(PASSED * 3, write()).await.is_err(), "both together are more than the budget");
+        drop(first);
+        assert!(tokio::time::timeout(PASSED * 20, write()).await.unwrap().is_some());
+        ledger.close().await.unwrap();
     }
 }

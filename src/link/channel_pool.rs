@@ -18,8 +18,8 @@ use crate::transport::SftpChannel;
 
 /// Maximum number of connections with `Connections = auto`.
 pub(super) const MOST: usize = 8;
-/// The first window of a channel where queues are kept short, in bytes, and the smallest one: two writes. On a link of
-/// 128 kbit/s, it takes four seconds.
+/// Initial and minimum window of a channel in bytes where queues are kept short: two writes. Sending it takes four seconds
+/// at 128 kbit/s.
 pub(super) const FIRST_SHORT: usize = 64 << 10;
 /// Further connections are opened only if at least this many bytes are left to send.
 pub(crate) const WORTH_BYTES: u64 = 4 << 20;
@@ -43,9 +43,9 @@ pub(crate) struct ChannelPool {
     pub(super) widened: AtomicBool,
     jobs: Mutex<Vec<Weak<AtomicU64>>>,
     begun: Notify,
-    /// Whether files with priorities share the link, so that few bytes may queue in front of the next one.
+    /// Whether only few bytes may queue on the connections, because files with priorities share them.
     keeps_short_queues: AtomicBool,
-    /// What the path carried in an earlier session, and what it carried in this one.
+    /// The rate of the path in an earlier session, and in this one.
     remembered: Option<PathRate>,
     carried: Mutex<Option<PathRate>>,
     /// The rate at which the vessel acknowledges bytes sent over each way, in bytes per second.
@@ -163,8 +163,9 @@ impl ChannelPool {
         self.rates().insert(route, rate);
     }
 
-    /// Returns whether a channel is to take another piece of a file, of which `left` bytes are to be sent; false if the other
-    /// ways bring all of them sooner. Always true where only one way is used. `carries` says which ways may carry the file.
+    /// Returns whether a channel should take another piece of a file, of which `left` bytes are still to be sent. `false` if
+    /// the other ways would deliver all these bytes sooner; always `true` if only one way is in use. `carries` tells which
+    /// ways may carry the file.
     pub(crate) fn is_in_time(&self, channel: &SftpChannel, left: u64, carries: impl Fn(usize) -> bool) -> bool {
         let route = channel.route();
         let channels = self.channels.borrow();
@@ -233,9 +234,9 @@ impl ChannelPool {
         self.keeps_short_queues.load(Ordering::Relaxed)
     }
 
-    /// Returns whether a channel may carry bytes of large files. Where queues are kept short, one channel of a connection
-    /// does, unless the server's windows are small, and the first connection is left to small files and requests as soon
-    /// as there is another one.
+    /// Returns whether a channel may carry bytes of large files. Where queues are kept short, only one channel of each
+    /// connection may (all if the server's windows are small), and the first connection carries only small files and
+    /// requests as soon as there is another one.
     pub(crate) fn carries_large_files(&self, channel: &SftpChannel) -> bool {
         if !self.keeps_short_queues() {
             return true;
@@ -259,7 +260,7 @@ impl ChannelPool {
         }
     }
 
-    /// Waits until no channel goes over the way with a number; forever for the session's own way.
+    /// Waits until no channel uses the way with a number; forever for the session's own way.
     pub(crate) async fn ends(&self, route: usize) {
         let gone = |channels: &Vec<SftpChannel>| channels.iter().all(|channel| channel.route() != route);
         if route == 0 || self.channels.subscribe().wait_for(gone).await.is_err() {
@@ -308,7 +309,8 @@ impl ChannelPool {
             && self.left() as f64 > rate * WORTH_A_SPARE.as_secs_f64()
     }
 
-    /// Returns whether enough is left to send on a long path that small files should have a connection of their own.
+    /// Returns whether small files should get a connection of their own: the path is long, enough bytes are left to send,
+    /// and the settings allow another connection.
     pub(crate) fn is_connection_beside_worth_it(&self, vessel: &settings::Vessel) -> bool {
         self.channels.borrow()[0].round_trip() >= LONG
             && self.connections() < most(vessel.connections)

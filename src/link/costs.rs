@@ -1,9 +1,9 @@
-//! What the deliveries of a session cost: the bytes of files that they write, and their shares of the bytes on the link.
+//! The costs of a session's deliveries: the bytes of files that they write, and their shares of the bytes on the link.
 //!
 //! Deliveries run beside each other on the same connections, and only the sum of a connection's bytes is known. So the
 //! bytes on the link while a delivery runs are divided among the deliveries by the bytes that they wrote in that time;
 //! each delivery counts as [`REQUESTS`] bytes more, for requests and answers. A delivery that runs alone gets all bytes
-//! of its time. What goes over the link while no delivery runs, such as a login, belongs to none.
+//! of its time. Bytes on the link while no delivery runs, such as those of a login, are assigned to none.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -33,9 +33,9 @@ struct State {
     running: HashMap<VersionId, Running>,
     /// The costs of deliveries that failed.
     ended: Vec<(DeliveryId, DeliveryCost)>,
-    /// When the meter was read last, and what it showed.
+    /// The time of the meter's last reading, and its value.
     last: Option<(Instant, Option<u64>)>,
-    /// What the meter showed first.
+    /// The first value of the meter.
     first: Option<u64>,
     /// Bytes on the link that were charged to deliveries.
     charged: u64,
@@ -88,8 +88,8 @@ impl Costs {
         }
     }
 
-    /// Ends the count of a delivery that is about to be acknowledged, and returns what it cost since it was recorded
-    /// last. `None` if nothing is counted for the vessel.
+    /// Ends the count of a delivery that is about to be acknowledged, and returns its cost since the last record.
+    /// `None` if nothing is counted for the vessel.
     pub(crate) fn settle(&self, version: VersionId) -> Option<DeliveryCost> {
         let mut state = self.state();
         let running = state.running.remove(&version)?;
@@ -159,9 +159,9 @@ impl State {
         Point { link, weight: self.weight }
     }
 
-    /// Returns what a delivery has cost until `now`. The charges of all deliveries never add up to more
-    /// than the bytes on the link: bytes that one delivery wrote, and that are in flight when the next one begins, would
-    /// otherwise be charged to both.
+    /// Returns the cost of a delivery until `now`. The charges of all deliveries never add up to more than the bytes on
+    /// the link: bytes that one delivery wrote, and that are in flight when the next one begins, would otherwise be
+    /// charged to both.
     fn charge(&mut self, running: &Running, now: Point) -> DeliveryCost {
         let mut cost = running.cost(now);
         if let Some(link) = &mut cost.link {

@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::names::RemotePath;
 use crate::records::DeliveryId;
 
-/// After this time, nothing of a lost connection is on the way any more, even on a slow link with a long queue.
+/// After this time, no bytes of a lost connection can still arrive, even on a slow link with a long queue.
 const ON_THE_WAY: Duration = Duration::from_secs(30);
-/// Maximum number of files that are remembered. What is beyond it is left to the loop.
+/// Maximum number of files that are remembered. Further files are left to the loop.
 const MOST: usize = 4096;
 
 /// A temporary file of an earlier attempt of a delivery.

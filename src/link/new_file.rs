@@ -56,7 +56,7 @@ pub(crate) async fn owner_in(remote: &Remote, probe: &RemotePath) -> Result<Opti
 pub(crate) struct Owners(Mutex<HashMap<Option<RemotePath>, Option<u32>>>);
 
 impl Owners {
-    /// Takes over what is known on an earlier connection to the same host.
+    /// Takes over the knowledge from an earlier connection to the same host.
     pub(crate) fn learn_from(&self, earlier: &Self) {
         let known = earlier.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(known);

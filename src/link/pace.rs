@@ -2,8 +2,8 @@
 //!
 //! BBR finds the rate of a path by sending more than the path carries, and several BBR connections each overestimate
 //! their share. Everything above the path's rate is lost where the queue in front of the path is short, and is sent
-//! again. So once the path is seen to be full, the connections together are held to the rate that arrived, and are let
-//! go a little faster at intervals, because the path may have become faster. This module handles only numbers.
+//! again. So once the path is saturated, the connections together are limited to the rate at which data arrived. The
+//! limit is raised a little at intervals, because the path may have become faster. This module handles only numbers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,16 +26,16 @@ pub(super) struct Tick {
     pub(super) round_trip: Duration,
 }
 
-/// Bytes delivered per shortest round trip from which on the path is judged. With fewer, packets travel in bursts whose rate says
-/// nothing, and the usual queue is long compared with the bytes in flight.
+/// Minimum number of bytes delivered per shortest round trip for a judgement of the path. With fewer, packets travel in
+/// bursts whose rate is not meaningful, and the usual queue is long compared with the bytes in flight.
 const LEAST: f64 = 400e3;
 /// A path counts as full when this share of the bytes of a round trip was lost, while the rate did not grow by this
 /// factor. Losses that have other reasons are rarer. A longer round trip alone is not evidence, because a busy processor
 /// lengthens it too; and a connection that is held back by mistake takes long to become as fast again.
 const LOSSY: f64 = 0.1;
 const GROWS: f64 = 1.25;
-/// A probe ends when the round trip is longer than the shortest one by this share of it and by this time, in so many
-/// measurements in a row, because the queue in front of the path fills.
+/// A probe ends when the queue in front of the path fills: the round trip exceeds the shortest one by this share of it and
+/// by this time, in this many successive measurements.
 const QUEUE_SHARE: f64 = 0.06;
 const QUEUE: Duration = Duration::from_millis(15);
 const IN_A_ROW: u32 = 2;
@@ -60,7 +60,7 @@ const CONFIRMED: f64 = 0.9;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    /// Nothing is known about the path.
+    /// The rate of the path is unknown.
     Free,
     /// The path carried this rate earlier. `checked` tells whether half of it has arrived now.
     Resumed { rate: f64, checked: bool },
@@ -204,7 +204,7 @@ impl Pace {
         }
     }
 
-    /// Goes on in the cycle of holding back and probing.
+    /// Advances the cycle of limiting and probing.
     fn turn(&mut self) {
         self.left = self.left.saturating_sub(1);
         // A queue that is still there would end the probe at once.
@@ -239,7 +239,7 @@ pub(super) fn divide(rate: f64, wanted: &[f64]) -> Vec<f64> {
         shares[at] = share.min(wanted[at]);
         left -= shares[at];
     }
-    // What nobody wants goes to all, so that each can grow.
+    // The unused rate is divided among all, so that each can grow.
     let spare = left.max(0.0) / wanted.len().max(1) as f64;
     shares.iter().map(|share| share + spare).collect()
 }

@@ -1,4 +1,4 @@
-//! Holds the connections of a session to the rate of the path, which [`Pace`] finds out.
+//! Limits the connections of a session to the rate of the path, which [`Pace`] determines.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -26,12 +26,12 @@ const FORGOTTEN: f64 = 8.0;
 /// Bytes that a connection sends in its first round trip.
 const BEGINNING: f64 = 15e3;
 /// The round trips that all windows together cover on a full path: one for the data and its reply, one and a half in
-/// which a lost packet is sent again. What is more only queues before the connections, and the slowest of them holds up
+/// which a lost packet is sent again. More bytes only queue before the connections, and the slowest connection delays
 /// the end of a file.
 const WINDOW: f64 = 2.5;
 const SLACK: f64 = 0.25;
-/// The same where queues are kept short and the path is not known to be full: no more than what the path and a short
-/// queue hold, because all that is sent beyond that is lost or delays the next file.
+/// The same where queues are kept short and the path is not known to be full: no more than the path and a short queue
+/// hold, because further bytes would be lost or delay the next file.
 const SHORT_WINDOW: f64 = 1.5;
 const SHORT_SLACK: f64 = 0.1;
 
@@ -69,8 +69,8 @@ impl Member {
     }
 }
 
-/// The rate at which the vessel acknowledges bytes. What TCP delivers says less: a relay or a proxy on the way takes
-/// megabytes faster than the path behind it carries them.
+/// The rate at which the vessel acknowledges bytes. TCP's own counts are less useful, because a relay or a proxy
+/// accepts megabytes faster than the path behind it carries them.
 #[derive(Default)]
 struct Answers {
     answered: u64,
@@ -80,8 +80,8 @@ struct Answers {
 }
 
 impl Answers {
-    /// Takes note of how many bytes are acknowledged in all, a time after the last call, and returns the rate in bytes per
-    /// second; 0 as long as nothing was acknowledged. Time in which nothing was to be acknowledged doesn't count.
+    /// Records the total number of acknowledged bytes, a time after the last call, and returns the rate in bytes per
+    /// second; 0 before the first acknowledgement. Time without outstanding bytes doesn't count.
     fn rate(&mut self, answered: u64, is_busy: bool, (took, round_trip): (Duration, Duration)) -> f64 {
         // The number becomes smaller if a connection ended.
         let new = answered.saturating_sub(std::mem::replace(&mut self.answered, answered));
@@ -94,7 +94,7 @@ impl Answers {
     }
 }
 
-/// Holds the connections on the way with the number `route` back while there is much to send; never returns.
+/// Limits the connections on the way with the number `route` while there is much to send; never returns.
 pub(super) async fn hold(channels: &ChannelPool, vessel: &impl Display, route: usize) {
     let remembered = channels.remembered().filter(|_| route == 0);
     let mut pace = Pace::new(remembered.map(|path| path.rate as f64));
@@ -103,7 +103,7 @@ pub(super) async fn hold(channels: &ChannelPool, vessel: &impl Display, route: u
     loop {
         channels.wait_for_work(WORTH).await;
         meet(channels, route, &mut members);
-        // What happened while little was sent says nothing about the path.
+        // Counts from times in which little was sent show nothing about the path, and are dropped.
         look(&mut members, LONG);
         while channels.left() > 0 {
             let round_trip = shortest(&members).unwrap_or(LONG);
@@ -123,7 +123,7 @@ pub(super) async fn hold(channels: &ChannelPool, vessel: &impl Display, route: u
                     channels.note_carried(PathRate { rate: rate as u64, round_trip: tick.least_round_trip });
                 }
                 if !was {
-                    tracing::debug!(%vessel, bytes_per_second = rate as u64, "The path is full");
+                    tracing::debug!(%vessel, bytes_per_second = rate as u64, "The network path is saturated");
                 }
             }
             apply(pace.limit(), (channels, route), &members, tick);
@@ -187,9 +187,8 @@ fn apply(limit: Option<f64>, (channels, route): (&ChannelPool, usize), members: 
     }
 }
 
-/// Returns the window of each of the channels that carry large files on a connection whose path is not known to be full,
-/// where queues are kept short.
-/// The connection can become half as fast again with each round trip.
+/// Returns the window of each channel that carries large files on a connection, where queues are kept short and the path is
+/// not known to be full. The connection can become half as fast again with each round trip.
 fn short_window(member: &Member, channels: usize, tick: Tick) -> usize {
     let wanted = member.rate * (tick.least_round_trip.as_secs_f64() * SHORT_WINDOW + SHORT_SLACK);
     wanted.max(FIRST_SHORT as f64) as usize / channels.max(1)

@@ -15,12 +15,12 @@ use crate::transport::SftpChannel;
 
 /// Bytes of large files left to send from which the way is used.
 const WORTH: u64 = 256 << 10;
-/// How often it is checked whether the way works and may be used.
+/// Interval between checks whether the way works and may be used.
 const LOOK: Duration = Duration::from_millis(250);
 /// The pause after the way could not be used, doubled with each failure up to the longest one.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
-/// How long nothing may arrive while something is to be answered: some round trips, within these bounds.
+/// Maximum time without a packet while requests are unanswered: some round trips, within these bounds.
 const ROUND_TRIPS: u32 = 3;
 const SHORTEST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(6);
@@ -55,7 +55,7 @@ async fn keep(channels: &ChannelPool, link: &Link, route: usize) {
                 channels.abandon_route(route);
                 match why {
                     Some(why) => tracing::info!(%vessel, way, "Stopped sending over the additional way: {why}"),
-                    None => tracing::debug!(%vessel, way, "Closed the additional way: nothing left to send"),
+                    None => tracing::debug!(%vessel, way, "Closed the additional connection: no files left to send"),
                 }
             }
             Err(e) => tracing::debug!(%vessel, way, "Cannot send over the additional way: {e}"),

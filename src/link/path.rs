@@ -1,4 +1,4 @@
-//! What an earlier session found out about the path, as a guess for the next one.
+//! Measurements of the path by an earlier session, as a first estimate for the next one.
 //!
 //! The rules are those of Careful Resume (draft-ietf-tsvwg-careful-resume): a path counts as the same only if it has a
 //! similar round trip, and the rate counts as unchecked until data arrives at it. The first window of a connection

@@ -15,15 +15,15 @@ use crate::names::DirectoryName;
 use crate::records::{Version, VersionId};
 use crate::settings::Priority;
 
-/// How long after a write a priority still holds back lower ones: longer than a file takes from one write to its next,
-/// and so short that a delivery that waits for something else than the link holds back nobody.
+/// How long after a write a priority still holds back lower ones: longer than the time between two writes of a file,
+/// and so short that a delivery that does not wait for the link delays no other.
 const LINGER: Duration = Duration::from_millis(30);
 /// Bytes of a lower priority that may be sent for each byte of a higher one: 5 % of all bytes.
 const SHARE: f64 = 1.0 / 19.0;
 /// The most bytes of lower priorities that can be saved up.
 const MOST_OWED: f64 = 1_048_576.0;
 
-/// The priorities of the directories, and the directories of which nothing may be sent now.
+/// The priorities of the directories, and the directories whose files may not be sent now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SendRules {
     /// Directories with another priority than the default.
@@ -35,7 +35,7 @@ pub(crate) struct SendRules {
 /// The gate of one session.
 #[derive(Default)]
 pub(crate) struct SendGate {
-    /// `None` if all directories have the default priority and none is closed: then nobody waits.
+    /// `None` if all directories have the default priority and none is closed; then no delivery waits.
     rules: RwLock<Option<Arc<SendRules>>>,
     senders: Mutex<Senders>,
     changed: Notify,
@@ -51,7 +51,7 @@ struct Senders {
     /// Senders that wait, by their arrival.
     waiting: BTreeSet<u64>,
     next_number: u64,
-    /// Bytes that the sender that waits longest may send before those of a higher priority.
+    /// Number of bytes that the longest waiting sender may send before senders with a higher priority.
     owed: f64,
 }
 
@@ -192,14 +192,12 @@ impl Senders {
 mod tests {
     use super::*;
     use crate::names::RelPath;
-    use crate::records::{FileStamp, VersionKind};
+    use crate::records::{Entry, FileStamp, VersionKind};
 
     const WRITE: u64 = 65_536;
 
     fn version(directory: &str) -> Version {
-        Version {
-            id: VersionId(7),
-            directory: DirectoryName::new(directory),
+        let entry = Entry {
             path: RelPath::new("file").unwrap(),
             kind: VersionKind::File,
             stamp: FileStamp { size: 1, mtime: 0, mtime_nanos: 0, inode: 1 },
@@ -208,7 +206,8 @@ mod tests {
             target: Vec::new(),
             digest: None,
             chunk_size: 1,
-        }
+        };
+        Version { id: VersionId(7), directory: DirectoryName::new(directory), entry }
     }
 
     fn gate() -> Arc<SendGate> {

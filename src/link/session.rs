@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tokio_util::sync::CancellationToken;
 
-use super::allowance::Allowance;
+use super::allowance::{Allowance, InHand};
 use super::channel_pool::{ChannelPool, Coming, LONG};
 use super::command_batch::CommandBatcher;
 use super::compressor::Compressor;
@@ -24,7 +24,7 @@ use crate::local::Arrival;
 use crate::monitor::{Event, Monitor};
 use crate::names::{InstanceId, RemotePath, Stream, compressed_name, part_name};
 use crate::rate_limit::RateLimiter;
-use crate::records::{Delivery, PathRate, Version};
+use crate::records::{Delivery, DeliveryId, PathRate, Version};
 use crate::settings::{self, Priority, Verify};
 use crate::transport::{
     Attrs, ErrorKind, HashTool, OpenFlags, Remote, RemoteError, RemoteFile, SftpChannel, SshEnvironment,
@@ -36,6 +36,19 @@ const UNDER_WAY: u64 = 8 << 20;
 /// Smallest size of a write below a rate limit, in bytes.
 const LEAST_WRITE: u64 = 8 << 10;
 
+/// The right to pass bytes to a channel, within the budgets. To be kept until they were passed.
+pub(crate) struct Sending<'a> {
+    _turn: SendTurn<'a>,
+    in_hand: InHand,
+}
+
+impl Sending<'_> {
+    /// Ends the turn of a write whose bytes no SFTP channel counts. The result is to be kept until they have arrived.
+    pub(crate) fn end_turn(self) -> InHand {
+        self.in_hand
+    }
+}
+
 /// The data that every session with one vessel needs.
 #[derive(Clone)]
 pub(crate) struct Link {
@@ -43,7 +56,7 @@ pub(crate) struct Link {
     /// Keys, agent and `known_hosts`.
     pub(crate) environment: Arc<SshEnvironment>,
     pub(crate) instance: InstanceId,
-    /// The limits of the way that the session goes over.
+    /// The limits of the way that the session uses.
     pub(crate) way: Limits,
     /// Other ways that large files go over at the same time, with the vessel's settings over each. The numbers of these
     /// ways, which the channels tell, begin with 1.
@@ -83,7 +96,7 @@ impl Link {
     }
 }
 
-/// One connection, and everything that was found out or created on it.
+/// One connection, with the knowledge about the vessel and the files created over it.
 pub(crate) struct Session {
     pub(crate) link: Link,
     pub(crate) remote: Remote,
@@ -100,7 +113,7 @@ pub(crate) struct Session {
     pub(crate) resting: CancellationToken,
     /// Whether the vessel was found to accept a file only as one stream from start to end.
     pub(crate) streams_only: AtomicBool,
-    /// What the deliveries cost.
+    /// The costs of the deliveries.
     pub(crate) costs: Costs,
     /// Whether a hash by `check-file` was as expected, which shows that the vessel hashes files correctly.
     pub(crate) check_file_matched: AtomicBool,
@@ -162,8 +175,8 @@ impl Session {
         }
     }
 
-    pub(crate) fn part(&self, delivery: &Delivery, start: u64) -> RemotePath {
-        self.link.settings.temp_dir.join(part_name(self.link.instance, delivery.id.0, start))
+    pub(crate) fn part(&self, delivery: DeliveryId, start: u64) -> RemotePath {
+        self.link.settings.temp_dir.join(part_name(self.link.instance, delivery.0, start))
     }
 
     /// Returns the program on the vessel that verifies files, if there is one and `Verify` allows it.
@@ -192,7 +205,7 @@ impl Session {
         self.continues.load(Ordering::Relaxed)
     }
 
-    /// Returns whether a round trip to the vessel costs more than requests that may be in vain.
+    /// Returns whether a round trip to the vessel costs more than requests that may turn out to be unnecessary.
     pub(crate) fn is_far(&self) -> bool {
         self.remote.main_channel().round_trip() >= LONG
     }
@@ -285,30 +298,30 @@ impl Session {
     }
 
     /// Waits until this many bytes of a version may be sent over the way with the number `route`; never returns once the
-    /// session is about to end. The turn must be kept until the bytes were passed to a channel.
-    pub(crate) async fn may_send(&self, version: &Version, bytes: u64, route: usize) -> SendTurn<'_> {
+    /// session is about to end.
+    pub(crate) async fn may_send(&self, version: &Version, bytes: u64, route: usize) -> Sending<'_> {
         match self.resting.run_until_cancelled(self.may_finish(version, bytes, route)).await {
-            Some(turn) => turn,
+            Some(sending) => sending,
             None => std::future::pending().await,
         }
     }
 
     /// Waits like [`Session::may_send`], but returns also when the session is about to end.
-    pub(crate) async fn may_finish(&self, version: &Version, bytes: u64, route: usize) -> SendTurn<'_> {
+    pub(crate) async fn may_finish(&self, version: &Version, bytes: u64, route: usize) -> Sending<'_> {
         let way = self.link.route(route);
         loop {
             let turn = self.gate.enter(version, bytes).await;
             let priority = self.gate.priority_of(&version.directory);
             way.limit.take(priority, bytes).await;
             tokio::select! {
-                allowed = way.allowance.take(priority, bytes) => if allowed {
-                    return turn;
+                allowed = way.allowance.take(priority, bytes) => if let Some(in_hand) = allowed {
+                    return Sending { _turn: turn, in_hand };
                 },
-                // The write fails, and the bytes go over another way.
-                () = self.channels.ends(route) => return turn,
+                // The way has ended: the write fails, and the bytes go over another way.
+                () = self.channels.ends(route) => return Sending { _turn: turn, in_hand: InHand::default() },
             }
             drop(turn);
-            // Only what is reserved for higher priorities is left.
+            // Only the reserve for higher priorities is left.
             self.gate.stop(version).await;
         }
     }
@@ -319,7 +332,7 @@ impl Session {
         self.channels.carries_large_files(channel) && (channel.route() == 0 || is_allowed())
     }
 
-    /// Returns whether a channel is to take another piece of a version's file, of which `left` bytes are to be sent.
+    /// Returns whether a channel should take another piece of a version's file, of which `left` bytes are still to be sent.
     pub(crate) fn is_in_time(&self, channel: &SftpChannel, version: &Version, left: u64) -> bool {
         let priority = self.gate.priority_of(&version.directory);
         self.channels.is_in_time(channel, left, |route| route == 0 || self.link.carries(route, priority))
@@ -330,29 +343,34 @@ impl Session {
         self.large_uploads[self.gate.priority_of(&version.directory) as usize].lock().await
     }
 
-    /// Returns the recommended size of one write to a file, in bytes. Where files preempt each other, it takes no
-    /// longer than an eighth of a second at the rate limit.
+    /// Returns the recommended size of one write to a file, in bytes. If files may preempt each other, a write takes at
+    /// most about an eighth of a second at the rate limit.
     pub(crate) fn bytes_per_write(&self, file: &RemoteFile) -> u64 {
         let most = self.remote.capabilities().bytes_per_write().min(file.worth_writing());
         let rate = if self.gate.is_used() { self.link.route(file.route()).limit.rate() } else { None };
         rate.map_or(most, |rate| most.min((rate / 8).max(LEAST_WRITE)))
     }
 
-    /// Waits until this many bytes of a version may be read back; never returns once the session is about to end.
-    pub(crate) async fn may_receive(&self, version: &Version, bytes: u64) {
+    /// Waits until this many bytes of a version may be read back; never returns once the session is about to end. The
+    /// result is to be kept until they have arrived.
+    pub(crate) async fn may_receive(&self, version: &Version, bytes: u64) -> InHand {
         let priority = self.gate.priority_of(&version.directory);
         let taking = async {
-            while !self.link.way.allowance.take(priority, bytes).await {
+            loop {
+                if let Some(in_hand) = self.link.way.allowance.take(priority, bytes).await {
+                    return in_hand;
+                }
                 self.gate.stop(version).await;
             }
         };
-        if self.resting.run_until_cancelled(taking).await.is_none() {
-            std::future::pending().await
+        match self.resting.run_until_cancelled(taking).await {
+            Some(in_hand) => in_hand,
+            None => std::future::pending().await,
         }
     }
 
-    /// Takes over what an earlier session with the same host and account has found out, so that a session that continues
-    /// its work on another connection need not find it out again.
+    /// Takes over the knowledge of an earlier session with the same host and account, so that a session that continues
+    /// its work on another connection need not acquire it again.
     pub(crate) async fn continue_after(&self, earlier: &Self) {
         if self.remote.host_key() != earlier.remote.host_key() || self.remote.host_key().is_none() {
             return;
@@ -371,7 +389,7 @@ impl Session {
         *self.made_dirs.lock().await = made.into_iter().filter(|(_, made)| made.initialized()).collect();
     }
 
-    /// Has the budgets of each way take this session's unacknowledged bytes on it into account, as long as it lasts.
+    /// Makes the budgets of each way count this session's unacknowledged bytes, as long as the session lasts.
     pub(crate) fn join_budgets(self: &Arc<Self>) {
         for route in 0..=self.link.parallel.len() {
             let session = Arc::downgrade(self);

@@ -1,5 +1,5 @@
-//! The loop in the vessel's shell that receives small files: whether a session uses one, and how much is on its way to
-//! it.
+//! The loop in the vessel's shell that receives small files: whether a session uses one, and how many bytes are in
+//! flight to it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -19,7 +19,7 @@ pub(crate) const MOST_BYTES: u64 = 1 << 20;
 const FILES: usize = 128;
 const BYTES: usize = 1 << 20;
 /// About the time that the vessel's processes need for one file in the loop, and the number of round trips that the loop
-/// saves. Over SFTP, many files at once cost few processes, so that more files than pay for themselves go there.
+/// saves. If the processes for all files take longer than the saved round trips, SFTP is used, which needs few processes.
 const EACH: Duration = Duration::from_millis(5);
 const SAVED: u32 = 5;
 
@@ -171,7 +171,7 @@ impl LoopSlot {
                 Some(started)
             }
             Err(e) => {
-                tracing::debug!(vessel = %vessel.name, "Small files go over SFTP: {e}");
+                tracing::debug!(vessel = %vessel.name, "Sending small files over SFTP: {e}");
                 *state = State::Unusable;
                 None
             }

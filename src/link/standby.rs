@@ -27,15 +27,15 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_secs(60);
 
 /// Opens a replacement connection whenever the vessel stops responding, until the vessel responds again. Returns the
-/// first replacement that works. Tries none if the session has sent nothing, because a replacement would work no
-/// better. Sets `connecting` while a replacement is being opened.
+/// first replacement that works. If the session has sent nothing, opens none, because a replacement would work no
+/// better, unless the vessel has dialled in again. Sets `connecting` while a replacement is being opened.
 pub(crate) async fn replacement(session: &Session, connecting: &AtomicBool) -> Remote {
     let Link { settings, environment, .. } = &session.link;
     let alone = Lead::alone(Rank::replacement());
     let mut spare = None;
     let mut tunnel = DialIn::look(&[&**settings]).await;
-    // Whether the vessel has dialled in again. It has then probably lost its earlier tunnel, even if nothing is due that
-    // would show that.
+    // Whether the vessel has dialled in again. Its earlier tunnel is then probably lost, even if no pending answer
+    // shows that yet.
     let mut renewed = false;
     loop {
         if !renewed {
@@ -93,12 +93,13 @@ async fn keep_ready(session: &Session, spare: &mut Option<Remote>) {
     let Link { settings, environment, .. } = &session.link;
     let (mut answered, mut since) = (session.channels.answered(), Instant::now());
     if settings.ssh.socket().is_some() {
-        // A spare would go through the same tunnel. A port of this host may also be a forwarded one, to a link of its own.
+        // A spare would go through the same tunnel. An address at a port of this host gets a spare, because the port
+        // may be forwarded over a separate link.
         return pending().await;
     }
     loop {
         if spare.is_none() && session.channels.left() == 0 {
-            // An idle vessel costs nothing.
+            // Waits for work instead of checking at intervals, so that an idle vessel causes no load.
             session.channels.wait_for_work(1).await;
             (answered, since) = (session.channels.answered(), Instant::now());
         }

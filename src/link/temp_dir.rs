@@ -40,7 +40,9 @@ pub(crate) async fn prepare(remote: &Remote, vessel: &Vessel, instance: Instance
             return match make(remote, temp_dir).await {
                 Ok(()) => Ok(()),
                 Err(again) if again.is_connection() => Err(again.fault()),
-                Err(_) => Err(Fault::place(e).mend(format_args!("give the vessel's user access to {temp_dir}"))),
+                Err(_) => {
+                    Err(Fault::place(e).mend(format_args!("give the account on the vessel write access to {temp_dir}")))
+                }
             };
         }
         Err(e) => return Err(explain(e).await),

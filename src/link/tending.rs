@@ -36,8 +36,8 @@ const MOST_IN_FLIGHT: f64 = (2 << 20) as f64;
 /// early, or as soon as the first one has this many bytes in flight.
 const VERY_LONG: Duration = Duration::from_millis(250);
 const TOGETHER: usize = 4;
-/// The same where queues are kept short. BBR stops almost entirely every ten seconds to measure the round trip, and a second
-/// connection goes on meanwhile: 92 % of 4 Mbit/s at 600 ms, 80 % with one.
+/// The number of further connections instead where queues are kept short. BBR stops almost entirely every ten seconds to
+/// measure the round trip, while a second connection continues: 92 % of 4 Mbit/s at 600 ms, instead of 80 % with one.
 const SHORT_TOGETHER: usize = 1;
 const RISING: f64 = (96 << 10) as f64;
 /// Interval between measurements of the bytes in flight.
@@ -92,7 +92,7 @@ impl<'a> Tending<'a> {
         Self { channels, vessel, environment, route: first.route(), first }
     }
 
-    /// Returns what the way was found to carry in an earlier session.
+    /// Returns the rate of the way that an earlier session measured.
     fn remembered(&self) -> Option<PathRate> {
         self.channels.remembered().filter(|_| self.route == 0)
     }
@@ -155,7 +155,7 @@ impl<'a> Tending<'a> {
                 continue;
             }
             let begun = self.begun_early(std::mem::take(&mut first_pass));
-            // More connections that begin at once overrun the queue. The first one carries no large files.
+            // More connections that begin at once would overflow a short queue. The first one carries no large files.
             let begun = match self.channels.keeps_short_queues() {
                 true => begun.min((2 + SHORT_TOGETHER).saturating_sub(connections)),
                 false => begun,
@@ -179,8 +179,8 @@ impl<'a> Tending<'a> {
         }
     }
 
-    /// Returns how many connections were begun early or, in the first pass, are known from an earlier session to be of
-    /// use. Later passes would open those again that came too late.
+    /// Returns how many connections were begun early or, in the first pass, how many were useful in an earlier session. A
+    /// later pass would open connections again that were ready too late.
     fn begun_early(&self, first_pass: bool) -> usize {
         let remembered = self.remembered().filter(|_| first_pass);
         let remembered = remembered.map_or(0, |path| path::connections(&path, MOST));
@@ -220,7 +220,7 @@ impl<'a> Tending<'a> {
             // If the server's windows are small, all windows of a connection together hold only about twice `RISING`
             // bytes.
             let most_in_flight = if self.first.has_small_window() { RISING } else { MOST_IN_FLIGHT };
-            // The first connection carries no large files then.
+            // With short queues, the first connection carries no large files.
             let kept_free = usize::from(short && self.route == 0);
             let wanted = MOST.min(1 + kept_free + early.max((in_flight / most_in_flight) as usize));
             if wanted > connections {

@@ -8,7 +8,7 @@ use crate::records::VersionId;
 /// The maximum number of pairs that are remembered. All are forgotten beyond it; then files are compared once more.
 const MOST: usize = 4096;
 
-/// Pairs of a version to deliver and a delivered version whose file can't be copied for it.
+/// Pairs of versions: one to be delivered, and a delivered one whose file on the vessel cannot be copied for it.
 #[derive(Default)]
 pub(crate) struct UnequalFiles(Mutex<HashSet<(VersionId, VersionId)>>);
 
@@ -29,7 +29,7 @@ impl UnequalFiles {
         pairs.extend(delivered.iter().map(|delivered| (wanted, *delivered)));
     }
 
-    /// Takes over what is known on an earlier connection to the same host.
+    /// Takes over the knowledge from an earlier connection to the same host.
     pub(crate) fn learn_from(&self, earlier: &Self) {
         let known = earlier.pairs().clone();
         self.pairs().extend(known);

@@ -1,7 +1,8 @@
 //! The bytes on the links by day, as counted since the program started and as recorded before.
 //!
-//! Whoever asks for a sum has the meters read first, so that a budget is compared with the bytes of this moment. What was
-//! counted and is not in the ledger yet is handed out for recording, day by day, so that the ledger's sums are the same.
+//! A query for a sum reads the meters first, so that a budget is compared with the current number of bytes. Counted
+//! bytes that are not in the ledger yet are handed out for recording, day by day, so that the ledger's sums are the
+//! same.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -12,15 +13,16 @@ use crate::clock::Clock;
 use crate::ledger::{Ledger, LedgerError};
 use crate::names::{LinkName, VesselName};
 use crate::records::{LinkBytes, UtcDay, WayOf};
-use crate::settings::{Limit, Period, Reserve};
+use crate::settings::{Limit, Reserve};
 use crate::transport::LinkMeters;
 
 /// How long a reading of the meters is used again.
 const FRESH: Duration = Duration::from_millis(10);
 /// A limit with less room than this counts as spent: the end of a session and a login take some kilobytes.
 const LEAST_ROOM: u64 = 48 << 10;
-/// Number of days that are kept here: those of this month, and of the last one after a clock was set back.
-const KEPT: i64 = 62;
+/// Number of days with bytes that are kept here: enough for this month and, after a clock was set back, for the previous
+/// one. A clock that is ahead for a while adds its days, and only as many other days are dropped.
+const MOST_DAYS: u32 = 62;
 
 /// Whose bytes are summed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +46,7 @@ impl Payer {
 }
 
 impl Payer {
-    /// Returns why nothing more is sent that may use only this part of a limit.
+    /// Returns why files that may use only this part of a limit are not sent any more.
     pub fn why_spent(&self, limit: &Limit, part: Part, bytes: u64) -> String {
         let whose = match self {
             Self::Vessel(_) => "the vessel's budget".to_owned(),
@@ -54,7 +56,7 @@ impl Payer {
             Part::Whole => format!("{whose} of {limit} is spent ({bytes} bytes on the link)"),
             Part::BeforeReserve(reserve) => {
                 let kept = reserve.priorities().either();
-                format!("{whose} of {limit} is used up to its reserve for {kept} ({bytes} bytes on the link)")
+                format!("{whose} of {limit} is spent except for its reserve for {kept} ({bytes} bytes on the link)")
             }
         }
     }
@@ -98,16 +100,16 @@ pub struct LinkUsage {
 struct Book {
     meters: LinkMeters,
     clock: Clock,
-    /// What the meters showed last.
+    /// The last readings of the meters.
     seen: HashMap<WayOf, LinkBytes>,
     read_at: Option<Instant>,
     days: HashMap<Payer, BTreeMap<UtcDay, u64>>,
-    /// Whether a budget depends on the sums.
+    /// Whether a budget depends on the recorded link usage.
     is_limited: bool,
-    /// Up to where each payer with a budget may go on a day, as this program wrote it into the ledger.
-    ceilings: HashMap<(Payer, UtcDay), u64>,
-    /// Until when (milliseconds since 1970) nothing more is sent, because the next write did not fit.
-    spent: HashMap<(Payer, Period, Part), i64>,
+    /// The number of bytes that each payer with a budget may use on a day, as this program wrote it to the ledger.
+    ceilings: HashMap<Payer, BTreeMap<UtcDay, u64>>,
+    /// The parts of limits that count as spent because the next write did not fit, and until when (ms since 1970).
+    spent: HashMap<(Payer, Limit, Part), i64>,
     unrecorded: HashMap<(UtcDay, WayOf), LinkBytes>,
 }
 
@@ -117,7 +119,7 @@ impl LinkUsage {
     /// # Errors
     /// When the ledger can't be read.
     pub async fn load(ledger: &Ledger, meters: LinkMeters, clock: Clock) -> Result<Self, LedgerError> {
-        let first = UtcDay(UtcDay::at(clock.now_ms()).0.saturating_sub(KEPT));
+        let today = UtcDay::at(clock.now_ms());
         let mut book = Book {
             meters,
             clock,
@@ -129,12 +131,12 @@ impl LinkUsage {
             spent: HashMap::new(),
             unrecorded: HashMap::new(),
         };
-        for (day, (vessel, way), bytes) in ledger.link_days(first).await? {
+        for (day, (vessel, way), bytes) in ledger.link_days(today, MOST_DAYS).await? {
             let payer = way.map_or(Payer::Vessel(vessel), |way| Payer::Link(LinkName::new(&way)));
             book.add(payer, day, bytes);
         }
         // After a crash, the last bytes were not recorded. All that were allowed count as used.
-        for (payer, day, bytes) in ledger.ceilings(first).await? {
+        for (payer, day, bytes) in ledger.ceilings(today, MOST_DAYS).await? {
             if let Some(payer) = Payer::of(&payer) {
                 let used = book.days.entry(payer).or_default().entry(day).or_default();
                 *used = bytes.max(*used);
@@ -143,17 +145,18 @@ impl LinkUsage {
         Ok(Self { book: Arc::new(Mutex::new(book)), ledger: ledger.clone() })
     }
 
-    /// Reads the sums again that other shores change: those of the links, and of a vessel that this shore serves from now on.
-    /// All that the shore before it was allowed to send to the vessel counts as used.
+    /// Reads again the sums that other shores change: those of the links, and those of `vessels`, which this shore now takes
+    /// over. All bytes that the previous shore was allowed to send to such a vessel count as used.
     ///
     /// # Errors
     /// When the ledger can't be read.
-    pub async fn refresh(&self, vessel: Option<&VesselName>) -> Result<(), LedgerError> {
-        if vessel.is_none() && !self.is_limited() {
+    pub async fn refresh(&self, vessels: &[VesselName]) -> Result<(), LedgerError> {
+        if vessels.is_empty() && !self.is_limited() {
             return Ok(());
         }
-        let first = UtcDay(UtcDay::at(self.book().clock.now_ms()).0.saturating_sub(KEPT));
-        let (days, ceilings) = (self.ledger.link_days(first).await?, self.ledger.ceilings(first).await?);
+        let today = UtcDay::at(self.book().clock.now_ms());
+        let (days, ceilings) =
+            (self.ledger.link_days(today, MOST_DAYS).await?, self.ledger.ceilings(today, MOST_DAYS).await?);
         let mut book = self.book();
         book.read();
         let unrecorded: Vec<_> =
@@ -163,7 +166,7 @@ impl LinkUsage {
             let sum = sums.entry((payer, day)).or_default();
             *sum = sum.saturating_add(bytes.total());
         };
-        // The ledger has a row for a vessel's sum, and one for each way.
+        // The ledger has one row for the sum of a vessel, and one row for each of its ways.
         for (day, (name, way), bytes) in days {
             match way {
                 Some(way) => add(Payer::Link(LinkName::new(&way)), day, bytes),
@@ -182,34 +185,39 @@ impl LinkUsage {
                 *sum = bytes.max(*sum);
             }
         }
-        // What a crash may have cost stays counted.
-        let wanted = |payer: &Payer| !matches!(payer, Payer::Vessel(name) if Some(name) != vessel);
+        // Leaves out vessels of other shores. No sum gets smaller, so bytes that were allowed before a crash stay counted.
+        let wanted = |payer: &Payer| !matches!(payer, Payer::Vessel(name) if !vessels.contains(name));
         for ((payer, day), bytes) in sums.into_iter().filter(|((payer, _), _)| wanted(payer)) {
-            let used = book.days.entry(payer).or_default().entry(day).or_default();
+            let days = book.days.entry(payer).or_default();
+            let used = days.entry(day).or_default();
             *used = bytes.max(*used);
+            keep_nearest(days, today);
         }
         Ok(())
     }
 
-    /// Lowers the ceilings that this program wrote to what its payers used, so that the next start counts no more and no less.
-    /// For a clean stop.
+    /// At a clean stop, lowers the ceilings that this program wrote to the used bytes, so that the next start counts exactly
+    /// these.
     ///
-    /// After a crash, all bytes that were allowed count as used, though the sums of the ledger don't have them. They stay
-    /// counted over further stops. A ceiling that another shore wrote since is its own. Where there are other shores
-    /// (`is_shared`), those of links are left, because these shores may be using them.
+    /// After a crash, all allowed bytes count as used, although the ledger's sums don't contain them; they stay counted
+    /// after further stops. A ceiling that another shore has changed since is kept. If there are other shores (`is_shared`),
+    /// the ceilings of links are kept, because these shores may be using them.
     ///
     /// # Errors
     /// When the ledger can't be used.
     pub async fn settle_ceilings(&self, is_shared: bool) -> Result<(), LedgerError> {
-        let first = UtcDay(UtcDay::at(self.book().clock.now_ms()).0.saturating_sub(KEPT));
+        let today = UtcDay::at(self.book().clock.now_ms());
         let mut recorded: HashMap<(Payer, UtcDay), u64> = HashMap::new();
-        for (day, (vessel, way), bytes) in self.ledger.link_days(first).await? {
+        for (day, (vessel, way), bytes) in self.ledger.link_days(today, MOST_DAYS).await? {
             let payer = way.map_or(Payer::Vessel(vessel), |way| Payer::Link(LinkName::new(&way)));
             let sum = recorded.entry((payer, day)).or_default();
             *sum = sum.saturating_add(bytes.total());
         }
         let written: Vec<_> = self.book().ceilings.drain().collect();
-        for ((payer, day), ceiling) in written {
+        let by_day = |(payer, days): (Payer, BTreeMap<UtcDay, u64>)| {
+            days.into_iter().map(move |(day, it)| (payer.clone(), day, it))
+        };
+        for (payer, day, ceiling) in written.into_iter().flat_map(by_day) {
             if is_shared && matches!(payer, Payer::Link(_)) {
                 continue;
             }
@@ -222,23 +230,31 @@ impl LinkUsage {
     }
 
     /// Returns the bytes of both directions from a day on.
+    ///
+    /// Days after today count too, because the clock may have been set back. Days more than `MOST_DAYS` after today don't
+    /// count, because the clock was wrong then, unless no recent day has bytes: then the clock is wrong now.
     pub fn used(&self, payer: &Payer, first: UtcDay) -> u64 {
         let mut book = self.book();
         book.read();
-        book.days.get(payer).map_or(0, |days| days.range(first..).map(|(_, bytes)| *bytes).sum())
+        let Some(days) = book.days.get(payer) else { return 0 };
+        let today = UtcDay::at(book.clock.now_ms());
+        let [earlier, later] = [-1, 1].map(|way| UtcDay(today.0.saturating_add(way * i64::from(MOST_DAYS))));
+        let is_right = days.range(earlier..=today).next().is_some();
+        let counts = |day: &UtcDay| !is_right || *day <= later;
+        days.range(first..).filter(|(day, _)| counts(day)).map(|(_, bytes)| *bytes).sum()
     }
 
-    /// Returns whether a payer may use this many more bytes today, as far as the ledger knows already.
+    /// Returns whether the ceiling in the ledger already allows a payer this many more bytes today.
     pub(super) fn is_below_ceiling(&self, payer: &Payer, more: u64) -> bool {
         let mut book = self.book();
         book.read();
         let today = UtcDay::at(book.clock.now_ms());
         let used = book.days.get(payer).and_then(|days| days.get(&today)).copied().unwrap_or(0);
-        let ceiling = book.ceilings.get(&(payer.clone(), today));
+        let ceiling = book.ceilings.get(payer).and_then(|days| days.get(&today));
         ceiling.is_some_and(|ceiling| used.saturating_add(more) <= *ceiling)
     }
 
-    /// Has the ledger know that a payer may use this many more bytes today, and `slice` more.
+    /// Raises the ceiling of a payer in the ledger for today: to the used bytes, plus `more`, plus `slice`.
     ///
     /// # Errors
     /// When the ledger can't be used.
@@ -251,18 +267,19 @@ impl LinkUsage {
         };
         self.ledger.raise_ceiling(&payer.to_string(), today, ceiling).await?;
         let mut book = self.book();
-        book.ceilings.retain(|(_, day), _| day.0 > today.0.saturating_sub(KEPT));
-        book.ceilings.insert((payer.clone(), today), ceiling);
+        let ceilings = book.ceilings.entry(payer.clone()).or_default();
+        ceilings.insert(today, ceiling);
+        keep_nearest(ceilings, today);
         Ok(())
     }
 
-    /// Returns whether so much of a part of a limit is used in its current period that nothing more is sent that may use
-    /// only this part.
+    /// Returns whether a part of a limit is spent in its current period. Files that may use only this part are then not
+    /// sent.
     pub fn is_spent(&self, payer: &Payer, limit: &Limit, part: Part) -> bool {
         let now = self.book().clock.now_ms();
         let used = self.used(payer, limit.period.first_day(now));
-        // A mark of another period has ended, or the clock was set.
-        let key = (payer.clone(), limit.period, part);
+        // Marks of other periods don't count, and neither do marks of limits that a reload has changed.
+        let key = (payer.clone(), *limit, part);
         let marked = self.book().spent.get(&key).is_some_and(|it| *it == limit.period.ends(now));
         marked || used.saturating_add(LEAST_ROOM) > part.of(limit)
     }
@@ -271,7 +288,7 @@ impl LinkUsage {
     pub(super) fn mark_spent(&self, payer: &Payer, limit: &Limit, part: Part) {
         let mut book = self.book();
         let until = limit.period.ends(book.clock.now_ms());
-        book.spent.insert((payer.clone(), limit.period, part), until);
+        book.spent.insert((payer.clone(), *limit, part), until);
     }
 
     /// Notes that a budget depends on the sums, so that they are recorded more often.
@@ -279,12 +296,12 @@ impl LinkUsage {
         self.book().is_limited = true;
     }
 
-    /// Returns whether a budget depends on the sums.
+    /// Returns whether a budget depends on the recorded link usage.
     pub fn is_limited(&self) -> bool {
         self.book().is_limited
     }
 
-    /// Hands out what is not in the ledger yet.
+    /// Returns the counted bytes that are not in the ledger yet.
     pub fn take_unrecorded(&self) -> HashMap<UtcDay, Vec<(WayOf, LinkBytes)>> {
         let mut book = self.book();
         book.read_at = None;
@@ -303,7 +320,7 @@ impl LinkUsage {
         book.unrecorded.values().map(LinkBytes::total).sum()
     }
 
-    /// Takes back what could not be recorded.
+    /// Takes back the bytes that could not be recorded.
     pub fn put_back(&self, day: UtcDay, ways: Vec<(WayOf, LinkBytes)>) {
         let mut book = self.book();
         for (way, bytes) in ways {
@@ -318,7 +335,7 @@ impl LinkUsage {
 }
 
 impl Book {
-    /// Reads the meters, and adds what is new to the sums of today.
+    /// Reads the meters, and adds the new bytes to the sums of today.
     fn read(&mut self) {
         if self.read_at.is_some_and(|at| at.elapsed() < FRESH) {
             return;
@@ -344,7 +361,18 @@ impl Book {
         let days = self.days.entry(payer).or_default();
         let sum = days.entry(day).or_default();
         *sum = sum.saturating_add(bytes.total());
-        days.retain(|earlier, _| earlier.0 > day.0.saturating_sub(KEPT));
+        keep_nearest(days, day);
+    }
+}
+
+/// Drops the days that are farthest from `today`, so that at most [`MOST_DAYS`] are left.
+fn keep_nearest(days: &mut BTreeMap<UtcDay, u64>, today: UtcDay) {
+    let distance = |day: &UtcDay| day.0.abs_diff(today.0);
+    while days.len() > MOST_DAYS as usize
+        && let (Some((first, _)), Some((last, _))) = (days.first_key_value(), days.last_key_value())
+    {
+        let farthest = if distance(first) >= distance(last) { *first } else { *last };
+        days.remove(&farthest);
     }
 }
 
@@ -364,8 +392,49 @@ mod tests {
             assert_eq!(usage.used(&payer, today), 5_000_000);
             usage.raise_ceiling(&payer, 300_000, 200_000).await.unwrap();
             usage.settle_ceilings(false).await.unwrap();
-            let ceilings = ledger.ceilings(UtcDay(0)).await.unwrap();
+            let ceilings = ledger.ceilings(UtcDay(0), 9).await.unwrap();
             assert_eq!(ceilings, [(payer.to_string(), today, 5_000_000)]);
+        }
+        ledger.close().await.unwrap();
+    }
+
+    /// The sums of a clock that is set to a time, and back.
+    #[tokio::test]
+    async fn a_clock_that_was_far_ahead_for_a_while_neither_forgets_bytes_nor_adds_to_later_budgets() {
+        const DAY: i64 = 86_400_000;
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&dir.path().join("ledger"), Clock::system()).await.unwrap();
+        let payer = Payer::Vessel(VesselName::new("tern"));
+        let now = Clock::system().now_ms();
+        let (today, ahead) = (UtcDay::at(now), UtcDay::at(now + 5000 * DAY));
+        let bytes = |sent| [((VesselName::new("tern"), None), LinkBytes { sent, ..LinkBytes::default() })];
+        for day in 0..70 {
+            ledger.add_link_bytes(UtcDay(today.0 - day), &bytes(100)).await.unwrap();
+        }
+        let time = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let set = |ms: i64| time.store(ms.cast_unsigned(), std::sync::atomic::Ordering::Relaxed);
+        let clock = Clock::from_fn({
+            let time = time.clone();
+            move || std::time::UNIX_EPOCH + Duration::from_millis(time.load(std::sync::atomic::Ordering::Relaxed))
+        });
+        set(now);
+        let usage = LinkUsage::load(&ledger, LinkMeters::default(), clock.clone()).await.unwrap();
+        for _start in 0..2 {
+            set(now + 5000 * DAY);
+            usage.book().add(payer.clone(), ahead, bytes(7000)[0].1);
+            ledger.add_link_bytes(ahead, &bytes(7000)).await.unwrap();
+        }
+        assert_eq!(usage.used(&payer, ahead), 14_000);
+        // Started while the clock is ahead, and not.
+        let started = LinkUsage::load(&ledger, LinkMeters::default(), clock.clone()).await.unwrap();
+        set(now);
+        for usage in [usage, started, LinkUsage::load(&ledger, LinkMeters::default(), clock.clone()).await.unwrap()] {
+            assert_eq!(usage.used(&payer, today), 100);
+            assert_eq!(usage.used(&payer, UtcDay(today.0 - 30)), 3100);
+            // A clock that is far behind, as of a host without a battery, spends nothing twice.
+            set(1000);
+            assert!(usage.used(&payer, UtcDay(0)) >= 3100);
+            set(now);
         }
         ledger.close().await.unwrap();
     }
@@ -386,7 +455,7 @@ mod tests {
             other.raise_ceiling(payer, 300, 0).await.unwrap();
         }
         one.settle_ceilings(true).await.unwrap();
-        let ceilings = ledger.ceilings(UtcDay(0)).await.unwrap();
+        let ceilings = ledger.ceilings(UtcDay(0), 9).await.unwrap();
         let left: Vec<_> = ceilings.into_iter().map(|(payer, _, bytes)| (payer, bytes)).collect();
         assert_eq!(left, [(vsat.to_string(), 100), (gull.to_string(), 300), (moved.to_string(), 300)]);
         ledger.close().await.unwrap();

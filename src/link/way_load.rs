@@ -1,4 +1,4 @@
-//! Divides a file among several ways by what each of them carries.
+//! Divides a file among several ways by their rates.
 
 /// About the length of the piece of a file that a channel takes at a time, in bytes.
 const PIECE: f64 = (64 << 10) as f64;
@@ -22,8 +22,8 @@ impl WayLoad {
         (self.unanswered + piece) / self.rate + self.round_trip
     }
 
-    /// Returns whether the way would bring another piece of a file, of which `left` bytes are to be sent, before the others
-    /// could bring all of them, or no later than any of the others would bring the piece. One way always is in time.
+    /// Returns whether the way should take another piece of a file with `left` unsent bytes: it delivers the piece before
+    /// the other ways could deliver all bytes, or no later than any other way would. At least one way is always in time.
     pub(super) fn is_in_time(&self, others: &[Self], left: u64) -> bool {
         if self.rate <= 0.0 {
             return self.unanswered < UNKNOWN;

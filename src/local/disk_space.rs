@@ -34,7 +34,7 @@ impl FreeSpace {
 
 /// Last known free space of disks. Clones are cheap and share their state.
 #[derive(Clone, Default)]
-pub struct Rooms(Arc<Mutex<HashMap<PathBuf, Asked>>>);
+pub struct FreeSpaces(Arc<Mutex<HashMap<PathBuf, Asked>>>);
 
 /// The last answer for one path, and its pending query.
 #[derive(Default)]
@@ -44,7 +44,7 @@ struct Asked {
     under_way: Option<watch::Receiver<()>>,
 }
 
-impl Rooms {
+impl FreeSpaces {
     /// Returns the free space at each of these paths, current or as last known; `None` if the path does not exist or
     /// its disk never answered. Each path has at most one thread that waits for its disk.
     pub async fn at(&self, paths: &[PathBuf]) -> Vec<Option<FreeSpace>> {
@@ -54,7 +54,7 @@ impl Rooms {
                 while answered.changed().await.is_ok() {}
             }
         };
-        // Disks that have not answered by now are reported with their last answer.
+        // Disks that have not answered in time are reported with their last answer.
         let _ = tokio::time::timeout(PATIENCE, all).await;
         let known = self.known();
         paths.iter().map(|path| known.get(path)?.last).collect()
@@ -67,10 +67,10 @@ impl Rooms {
             return under_way.clone();
         }
         let (answer, answered) = watch::channel(());
-        let (rooms, place) = (self.clone(), path.to_owned());
+        let (free_spaces, place) = (self.clone(), path.to_owned());
         let look = move || {
             let space = measure(&place).ok();
-            rooms.known().entry(place).or_default().last = space;
+            free_spaces.known().entry(place).or_default().last = space;
             drop(answer);
         };
         // Uses a separate thread, to keep the runtime's threads free for transfers.
@@ -98,8 +98,8 @@ mod tests {
     #[tokio::test]
     async fn the_free_space_of_an_existing_path_is_known() {
         let dir = tempfile::tempdir().unwrap();
-        let rooms = Rooms::default();
-        let found = rooms.at(&[dir.path().to_owned(), dir.path().join("nothing")]).await;
+        let free_spaces = FreeSpaces::default();
+        let found = free_spaces.at(&[dir.path().to_owned(), dir.path().join("nothing")]).await;
         assert!(found[0].is_some_and(|space| space.free > 0), "{found:?}");
         assert_eq!(found[1], None);
     }

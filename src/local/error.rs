@@ -48,7 +48,7 @@ pub enum DiskError {
         kind: Kind,
     },
     /// `processed/` can't be used.
-    #[error("can't retire into {}: {why}", shown(path))]
+    #[error("cannot retire into {}: {why}", shown(path))]
     Processed {
         /// The expected path of `processed/`.
         path: PathBuf,
@@ -109,7 +109,7 @@ impl DiskError {
             Self::Stopped { .. } => Fault::attempt(self),
             Self::Silent { .. } => Fault::attempt(self)
                 .at(Pace::Slow)
-                .mend("its files wait until it answers; restore its server, or unmount it (umount -l)"),
+                .mend("restore the file server, or unmount the file system (umount -l); its files are sent when it answers again"),
             Self::Processed { path, .. } => Fault::file(self).at(Pace::Unhurried).mend(format_args!(
                 "move {} away, and create a directory there that contentmonster may write to",
                 shown(path)
@@ -141,8 +141,9 @@ fn location_fault(error: &DiskError, path: &Path, source: &io::Error) -> Fault {
         Some(Errno::NOENT | Errno::NOTDIR) => {
             fault.mend(format_args!("create the directory {}, or correct its Location in the settings", shown(path)))
         }
-        Some(Errno::ACCESS | Errno::PERM) => fault
-            .mend(format_args!("give the user that contentmonster runs as read and write access to {}", shown(path))),
+        Some(Errno::ACCESS | Errno::PERM) => {
+            fault.mend(format_args!("give contentmonster's user read and write access to {}", shown(path)))
+        }
         _ => io_fault(error, path, source).at(Pace::Unhurried),
     }
 }
@@ -154,12 +155,11 @@ fn io_fault(error: &DiskError, path: &Path, source: &io::Error) -> Fault {
         Some(Errno::NOSPC | Errno::DQUOT) => {
             waits().mend(format_args!("free some space on the shore, on the file system of {}", shown(path)))
         }
-        Some(Errno::ROFS) => waits().mend(format_args!("mount the file system of {} for writing", shown(path))),
-        Some(Errno::ACCESS | Errno::PERM) => Fault::file(error).at(Pace::Unhurried).mend(format_args!(
-            "give the user that contentmonster runs as access to {} and its directory",
-            shown(path)
-        )),
-        Some(Errno::IO) => Fault::file(error).mend("the shore's disk reports this error; see the kernel's log"),
+        Some(Errno::ROFS) => waits().mend(format_args!("remount the file system of {} read-write", shown(path))),
+        Some(Errno::ACCESS | Errno::PERM) => Fault::file(error)
+            .at(Pace::Unhurried)
+            .mend(format_args!("give contentmonster's user access to {} and its directory", shown(path))),
+        Some(Errno::IO) => Fault::file(error).mend("the error comes from a disk of this host; check the kernel's log"),
         Some(Errno::NAMETOOLONG) => Fault::file(error).mend("shorten the file's name"),
         Some(Errno::MFILE | Errno::NFILE) => {
             waits().mend("raise the limit of open files (LimitNOFILE= in the systemd unit, or `ulimit -n`)")

@@ -24,9 +24,9 @@ pub enum Meeting {
 impl fmt::Display for Meeting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Same => "is the Location itself",
-            Self::Inside => "is in the Location",
-            Self::Around => "holds the Location",
+            Self::Same => "equals the Location",
+            Self::Inside => "is inside the Location",
+            Self::Around => "contains the Location",
         })
     }
 }

@@ -34,7 +34,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::records::FileStamp;
 
-pub use disk_space::{FreeSpace, Rooms};
+pub use disk_space::{FreeSpace, FreeSpaces};
 pub use error::DiskError;
 pub use exposure::exposed_to;
 pub use file_state::{Found, Kind, PathState, is_file, is_missing};
@@ -45,8 +45,8 @@ pub use open_writers::{Writers, is_shared};
 pub use own_names::{EXPIRED, PROCESSED};
 pub use patience::within;
 pub use relocate::{
-    Changed, Expired, Guard, Moved, Retired, discard, expire, is_directory_in_processed, put_back, retire, set_aside,
-    sweep,
+    Changed, Expired, MayRetire, Moved, Retired, discard, expire, is_directory_in_processed, put_back, retire,
+    set_aside, sweep,
 };
 pub use rules::Rules;
 pub use scan::{Scan, is_empty, scan};

@@ -69,7 +69,7 @@ impl Mounts {
         Ok(look.done())
     }
 
-    /// Returns whether nothing was mounted or unmounted below the location between this reading and `other`.
+    /// Returns whether no file system was mounted or unmounted below the location between this reading and `other`.
     pub fn are_as_in(&self, other: &Self) -> bool {
         self.numbers == other.numbers
     }

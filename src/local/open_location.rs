@@ -17,8 +17,8 @@ pub fn classify(rules: &Rules, path: &RelPath) -> Result<PathState, DiskError> {
     OpenLocation::open(rules)?.classify(path)
 }
 
-/// The location of a directory, opened once for many paths below it. To be kept for moments only: a file system that is
-/// mounted over the location meanwhile is not seen.
+/// The location of a directory, opened once for many paths below it. Must be kept only briefly, because a file system that
+/// is mounted over the location meanwhile is not noticed.
 pub struct OpenLocation<'a> {
     rules: &'a Rules,
     root: Root,

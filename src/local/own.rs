@@ -25,8 +25,8 @@ pub(super) struct Own {
     known: Mutex<Known>,
 }
 
-/// Devices and inodes of the program's own files. They are looked up again when they are old, and when a file is
-/// checked that changed after the lookup, because it may be a new one of ours.
+/// Devices and inodes of the program's own files. They are looked up again when they are old, and when the checked file has
+/// changed after the lookup, because it may be a new file of the program.
 #[derive(Debug, Default)]
 struct Known {
     fixed: Vec<(u64, u64)>,

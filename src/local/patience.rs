@@ -7,7 +7,7 @@ use std::time::Duration;
 pub fn within<T: Send + 'static>(limit: Duration, ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (answer, answered) = mpsc::sync_channel(1);
     let asking = std::thread::Builder::new().name("disk probe".into());
-    // After the timeout, nobody receives the answer.
+    // After the timeout, there is no receiver for the answer.
     asking.spawn(move || drop(answer.send(ask()))).ok()?;
     answered.recv_timeout(limit).ok()
 }

@@ -1,5 +1,5 @@
-//! The rules, from the settings, that decide by name, depth, kind and size which entries of a directory are taken. No
-//! file access.
+//! The rules, from the settings, that decide by name, depth, kind and size which entries of a directory are replicated.
+//! No file access.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -22,7 +22,7 @@ use crate::settings::Links;
 /// Result of a scan.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Files, links and directories that the rules take, sorted by path.
+    /// Files, links and directories that the rules take and that are not known yet, sorted by path.
     pub found: Vec<Found>,
     /// Entries that cannot be delivered; each is to be reported once.
     pub skipped: Vec<Skipped>,
@@ -47,13 +47,19 @@ pub struct Skipped {
 /// itself part of the result where the rules take directories.
 ///
 /// Before a directory is listed, calls `enter` with its path and inode (not for the location itself), so that a watcher
-/// added there misses no file. Ignores entries that the rules exclude, and our own temporary files. A file that
-/// vanishes during the scan is omitted; a file whose status cannot be read is in [`Scan::skipped`].
+/// added there misses no file. Leaves out the entries for which `is_known` returns true, the entries that the rules exclude,
+/// and our own temporary files. A file that vanishes during the scan is omitted; a file whose status cannot be read is in
+/// [`Scan::skipped`].
 ///
 /// # Errors
 /// When the directory cannot be listed.
-pub fn scan(rules: &Rules, below: Option<&RelPath>, enter: &mut dyn FnMut(&Path, u64)) -> Result<Scan, DiskError> {
-    let mut walk = Walk { rules, enter, above: Vec::new(), scan: Scan::default() };
+pub fn scan(
+    rules: &Rules,
+    below: Option<&RelPath>,
+    enter: &mut dyn FnMut(&Path, u64),
+    is_known: &mut dyn FnMut(&Found) -> bool,
+) -> Result<Scan, DiskError> {
+    let mut walk = Walk { rules, enter, is_known, above: Vec::new(), scan: Scan::default() };
     let root = open_location(rules.location()).map_err(|error| match error {
         DiskError::Location { path, source, .. } => DiskError::Location { act: "list", path, source },
         error => error,
@@ -109,6 +115,7 @@ const LONGEST_PATH: usize = 4095;
 struct Walk<'a> {
     rules: &'a Rules,
     enter: &'a mut dyn FnMut(&Path, u64),
+    is_known: &'a mut dyn FnMut(&Found) -> bool,
     /// Devices and inodes of the parent directories, to detect loops of followed links.
     above: Vec<(u64, u64)>,
     scan: Scan,
@@ -203,7 +210,13 @@ impl Walk<'_> {
 
     fn keep(&mut self, directory: Found) {
         if self.rules.takes_directories() {
-            self.scan.found.push(directory);
+            self.find(directory);
+        }
+    }
+
+    fn find(&mut self, found: Found) {
+        if !(self.is_known)(&found) {
+            self.scan.found.push(found);
         }
     }
 
@@ -222,7 +235,7 @@ impl Walk<'_> {
         };
         match state {
             PathState::Directory(found) if entered => return self.open(holder, found),
-            PathState::Taken(found) if !self.rules.leaves_alone(&path) => self.scan.found.push(found),
+            PathState::Taken(found) if !self.rules.leaves_alone(&path) => self.find(found),
             PathState::Skipped(kind) if !self.rules.leaves_alone(&path) => {
                 self.scan.skipped.push(Skipped { path, kind })
             }
@@ -314,7 +327,7 @@ mod tests {
     }
 
     fn scan_with(location: &Path, lines: &str) -> Scan {
-        scan(&Rules::of(location, lines), None, &mut |_, _| {}).unwrap()
+        scan(&Rules::of(location, lines), None, &mut |_, _| {}, &mut |_| false).unwrap()
     }
 
     fn paths(scan: &Scan) -> Vec<String> {
@@ -388,19 +401,29 @@ mod tests {
     fn every_directory_is_told_of_before_it_is_listed() {
         let dir = tree();
         let mut told = Vec::new();
-        let scan = scan(&Rules::of(dir.path(), "Recursive = yes"), None, &mut |directory, _| {
+        let mut enter = |directory: &Path, _| {
             fs::write(directory.join("just now"), "").unwrap();
             told.push(directory.to_owned());
-        })
-        .unwrap();
+        };
+        let scan = scan(&Rules::of(dir.path(), "Recursive = yes"), None, &mut enter, &mut |_| false).unwrap();
         assert_eq!(told.len(), 3);
         assert_eq!(paths(&scan), ["a/b/f", "a/b/just now", "a/empty/just now", "a/just now", "f"]);
     }
 
     #[test]
+    fn what_is_known_is_left_out() {
+        let dir = tree();
+        let rules = Rules::of(dir.path(), "Recursive = yes");
+        let scan = scan(&rules, None, &mut |_, _| {}, &mut |found| found.path.as_bytes() == b"f").unwrap();
+        assert_eq!(paths(&scan), ["a/b/f"]);
+        let scan = super::scan(&rules, None, &mut |_, _| {}, &mut |_| true).unwrap();
+        assert!(scan.found.is_empty() && !scan.is_empty);
+    }
+
+    #[test]
     fn a_missing_location_is_an_error_that_says_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let error = scan(&Rules::of(&dir.path().join("no"), ""), None, &mut |_, _| {}).unwrap_err();
+        let error = scan(&Rules::of(&dir.path().join("no"), ""), None, &mut |_, _| {}, &mut |_| false).unwrap_err();
         assert!(error.fault().remedy.contains("Location"), "{error}");
     }
 }

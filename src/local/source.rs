@@ -29,7 +29,7 @@ const READ_SIZE: u64 = 1 << 20;
 /// Flags for opening a source. `NONBLOCK`, because opening a named pipe without a writer would block forever otherwise.
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// The longest tick of the clock that the kernel stamps files with (HZ = 100).
+/// The coarsest resolution of the kernel's clock for file times (HZ = 100).
 const CLOCK_STEP: Duration = Duration::from_millis(10);
 
 /// An open source file. Can be shared in an `Arc`: reads take `&self` and share no position.
@@ -199,7 +199,8 @@ pub fn hash_chunks(source: &SourceFile, chunk_size: u64) -> Result<FileDigests, 
     Ok(hasher.finish())
 }
 
-/// Waits until the clock tick is over in which the file was last written.
+/// If the file was written within the last clock tick, waits until the tick is over, so that a later write changes the
+/// file's time. Returns the file's metadata after the wait. Blocks the calling thread.
 pub(super) fn wait_for_the_clock(source: &SourceFile) -> Result<fs::Metadata, DiskError> {
     let meta = source.metadata()?;
     let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());

@@ -13,7 +13,7 @@ use super::source_cache::{BLOCK, SourceCache};
 use super::{DiskError, mode_of, stamp_of};
 use crate::digest::{Digest, Hasher};
 use crate::names::RelPath;
-use crate::records::{NewVersion, VersionKind};
+use crate::records::{Entry, NewVersion, VersionKind};
 
 /// Result of taking in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +83,10 @@ impl Intake {
     /// As [`take_in`](Self::take_in).
     pub fn take_in_again(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
         let taken = self.take(&OpenLocation::open(&self.rules)?, path, u64::MAX, stop);
-        if let Ok(TakeIn::Version(NewVersion { stamp, digest: Some(digest), .. })) = &taken {
-            self.source_cache.rehashed(self.rules.location(), path, *stamp, self.rules.follows(), digest);
+        if let Ok(TakeIn::Version(new)) = &taken
+            && let Some(digest) = &new.digest
+        {
+            self.source_cache.rehashed(self.rules.location(), path, new.stamp, self.rules.follows(), digest);
         }
         self.sorted(taken)
     }
@@ -138,7 +140,7 @@ impl Intake {
             let follow = self.rules.follows();
             self.source_cache.put_by(self.rules.location(), path, before, follow, blocks, self.readers);
         }
-        Ok(TakeIn::Version(NewVersion {
+        let entry = Entry {
             path: path.clone(),
             kind: VersionKind::File,
             stamp: before,
@@ -147,9 +149,8 @@ impl Intake {
             target: Vec::new(),
             digest,
             chunk_size: self.chunk_size,
-            origin: None,
-            moved_with: None,
-        }))
+        };
+        Ok(TakeIn::Version(entry.into()))
     }
 }
 

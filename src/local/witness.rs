@@ -89,8 +89,8 @@ impl Witness {
         notes.leaving = note.map(|note| (path.as_path().to_owned(), note));
     }
 
-    /// Moves the record of a file that was just moved away to the file's new path: a process that had the file open
-    /// still has it open.
+    /// Stores the record that `moved_away` kept for `from` under the new path `to`. The record stays valid, because a
+    /// rename does not close the file.
     pub(super) fn renamed(&self, from: &RelPath, to: &RelPath) {
         let mut notes = self.notes();
         if let Some((_, note)) = notes.leaving.take_if(|(path, _)| path == from.as_path()) {

@@ -18,7 +18,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::settings::{LogFormat, LogTarget, Logging};
 use crate::status::LogLines;
@@ -79,8 +79,9 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
         (Some(journald), _) => journald.boxed(),
         (None, LogTarget::File(path)) => {
             let file = LogFile::open(path.clone());
-            let file =
-                file.map_err(|e| format!("cannot open LogFile {}: {e}; create its directory", path.display()))?;
+            let file = file.map_err(|e| {
+                format!("cannot open LogFile {}: {e}; check that its directory exists and is writable", path.display())
+            })?;
             let file = Arc::new(file);
             log.file = Some(file.clone());
             lines(file, json, false)
@@ -93,8 +94,15 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
     };
     // `try_init` fails if a test in the same process has already set up logging.
     let layer = Thinned { inner: layer.and_then(Keep(log.lines.clone())), thin: Thin::start() };
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    let _ = filtered(layer, filter).try_init();
     Ok(log)
+}
+
+/// Returns a subscriber that passes the events that the filter allows to the layer. The filter is one of the whole subscriber.
+/// A filter of the layer alone (`with_filter`) drops the next event of a thread on which a library has asked whether a level
+/// is enabled that is not.
+fn filtered(layer: impl Layer<Registry> + Send + Sync, filter: EnvFilter) -> impl Subscriber + Send + Sync {
+    tracing_subscriber::registry().with(layer).with(filter)
 }
 
 type Boxed<S> = Box<dyn Layer<S> + Send + Sync>;
@@ -126,5 +134,50 @@ where
         layer.json().flatten_event(true).boxed()
     } else {
         layer.with_ansi(false).without_time().with_level(false).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::callsite::{Callsite, Identifier};
+    use tracing::field::FieldSet;
+    use tracing::metadata::Kind;
+    use tracing::subscriber::Interest;
+    use tracing::{Level, Metadata, dispatcher};
+
+    use super::*;
+
+    /// What a library asks before it logs a notice of the database.
+    struct Question;
+
+    static QUESTION: Question = Question;
+    static NOTICE: Metadata<'static> = Metadata::new(
+        "notice",
+        "sqlx::postgres::notice",
+        Level::INFO,
+        None,
+        None,
+        None,
+        FieldSet::new(&[], Identifier(&QUESTION)),
+        Kind::EVENT,
+    );
+
+    impl Callsite for Question {
+        fn set_interest(&self, _: Interest) {}
+
+        fn metadata(&self) -> &Metadata<'_> {
+            &NOTICE
+        }
+    }
+
+    #[test]
+    fn a_line_is_written_after_a_question_for_a_level_that_is_not_enabled() {
+        let lines = LogLines::default();
+        let subscriber = filtered(Keep(lines.clone()), EnvFilter::new("info,sqlx=warn"));
+        tracing::subscriber::with_default(subscriber, || {
+            dispatcher::get_default(|one| one.enabled(&NOTICE));
+            tracing::error!(vessel = "tern", "written");
+        });
+        assert_eq!(lines.texts("tern"), ["written"]);
     }
 }

@@ -57,7 +57,8 @@ struct Count {
 }
 
 impl Thin {
-    /// Starts the thread that logs the counts. The thread ends when the last clone of the returned value is dropped.
+    /// Starts the thread that logs how many repeated warnings were omitted. The thread ends when the last clone of the
+    /// returned value is dropped.
     pub(super) fn start() -> Self {
         let counts = Arc::new(Counts::default());
         let weak = Arc::downgrade(&counts);
@@ -74,7 +75,7 @@ fn tell(counts: &Weak<Counts>) {
         let Some(counts) = counts.upgrade() else { return };
         for (span, left_out, sample) in counts.over(Instant::now()) {
             let (left_out, span) = (counted(left_out, "more warning"), duration(span));
-            tracing::warn!("Not logged: {left_out} like this one within {span}: {sample}");
+            tracing::warn!("Omitted {left_out} like this one within {span}: {sample}");
         }
     }
 }

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Pause after a webhook did not accept the event.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// A budget and what is used of it.
+/// A budget and its used part.
 #[derive(Serialize)]
 struct BudgetEvent {
     event: &'static str,
@@ -79,7 +79,7 @@ pub(super) async fn watch(desk: Desk, client: Client, usage: LinkUsage) {
 struct Reporter {
     desk: Desk,
     client: Client,
-    /// Recipients that know of a share whose other recipients don't yet.
+    /// Recipients that were already notified of a share while other recipients were not.
     told: HashSet<(String, &'static str, u32, String)>,
 }
 
@@ -115,7 +115,7 @@ impl Reporter {
                 desk.hooks.note(&format!("command {program}"), now, result);
             }
             if let Err(why) = ran {
-                tracing::warn!("The command OnBudget failed: {why}");
+                tracing::warn!("The OnBudget command failed: {why}");
             }
         }
         for address in &recipients.webhooks {

@@ -12,7 +12,7 @@ use super::{Desk, process};
 use crate::bell::Bell;
 use crate::ledger::{Notice, NoticeId};
 use crate::names::DirectoryName;
-use crate::records::{EventKind, Version};
+use crate::records::EventKind;
 use crate::settings::{Placeholders, Settings};
 
 /// The name of the commands' channel in the ledger.
@@ -131,7 +131,7 @@ impl Runner {
         match outcome {
             Ok(()) => logged.is_over(&format!("Command {program}")),
             Err(why) => {
-                let Version { directory, path, .. } = &notice.version;
+                let (directory, path) = (&notice.version.directory, &notice.version.path);
                 let kind = notice.kind.as_str();
                 logged.about(&format!("Command {program} failed after {directory}/{path} was {kind}"), &why);
             }

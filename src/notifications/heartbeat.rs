@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 use super::Desk;
 use super::http::Client;
 use super::log_once::LogOnce;
-use crate::local::{FreeSpace, Rooms};
+use crate::local::{FreeSpace, FreeSpaces};
 use crate::settings::WebAddress;
 
 /// A function that returns why the program is not healthy, or `None` while it is healthy.
@@ -18,7 +18,7 @@ pub type Health = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health: Health) {
     let mut ticks = tokio::time::interval(desk.settings.monster.notifications.heartbeat_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let rooms = Rooms::default();
+    let free_spaces = FreeSpaces::default();
     let (mut sick, mut unheard) = (LogOnce::default(), LogOnce::default());
     loop {
         tokio::select! {
@@ -27,7 +27,7 @@ pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health
             () = desk.stop.cancelled() => return,
         }
         let trouble = match desk.ledger.probe().await {
-            Ok(()) if !is_any_location_there(&desk, &rooms).await => Some("no Location is accessible".to_owned()),
+            Ok(()) if !is_any_location_there(&desk, &free_spaces).await => Some("no Location is accessible".to_owned()),
             Ok(()) => health(),
             Err(e) => Some(e.to_string()),
         };
@@ -51,7 +51,7 @@ pub(super) async fn beat(desk: Desk, client: Client, address: WebAddress, health
 }
 
 /// Returns whether at least one `Location` exists on a disk that responds; otherwise the program is not healthy.
-async fn is_any_location_there(desk: &Desk, rooms: &Rooms) -> bool {
+async fn is_any_location_there(desk: &Desk, free_spaces: &FreeSpaces) -> bool {
     let locations: Vec<_> = desk.settings.directories.iter().map(|directory| directory.location.clone()).collect();
-    rooms.at(&locations).await.iter().flatten().any(FreeSpace::is_fresh)
+    free_spaces.at(&locations).await.iter().flatten().any(FreeSpace::is_fresh)
 }

@@ -15,7 +15,7 @@ use super::http::Client;
 use super::log_once::LogOnce;
 use super::webhook::post_once;
 use super::{Desk, process};
-use crate::ledger::ToldIncident;
+use crate::ledger::ReportedIncident;
 
 /// Interval between two checks for troubles.
 const LOOK: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ pub struct Incident {
     pub since: i64,
     /// What happened, and the remedy.
     pub reason: String,
-    /// Whether it has lasted long enough to be told. Otherwise it is only known not to be over.
+    /// Whether it has lasted long enough to be reported. Otherwise it is only known that it has not ended.
     pub is_long: bool,
 }
 
@@ -93,7 +93,7 @@ struct TroubleEvent<'a> {
     reason: &'a str,
 }
 
-/// Reports until the program stops. Returns at once if nobody is to be told.
+/// Reports until the program stops. Returns at once if there are no recipients.
 pub(super) async fn watch(desk: Desk, client: Client, incidents: Incidents) {
     let recipients = &desk.settings.monster.notifications;
     if recipients.on_trouble.is_empty() && recipients.webhooks.is_empty() {
@@ -119,7 +119,7 @@ pub(super) async fn watch(desk: Desk, client: Client, incidents: Incidents) {
 struct Reporter {
     desk: Desk,
     client: Client,
-    /// Recipients that know of an event whose other recipients don't yet.
+    /// Recipients that were already notified of an event while other recipients were not.
     told: HashSet<(&'static str, String, String, String)>,
 }
 
@@ -143,12 +143,13 @@ impl Reporter {
             }
         }
         let is_new = |incident: &&Incident| {
-            let is_told = |one: &ToldIncident| one.kind == incident.kind.as_str() && one.subject == incident.subject;
+            let is_told =
+                |one: &ReportedIncident| one.kind == incident.kind.as_str() && one.subject == incident.subject;
             incident.is_long && !told.iter().any(is_told)
         };
         for Incident { kind, subject, since, reason, .. } in now.values().filter(is_new) {
             let (kind, subject) = (kind.as_str().to_owned(), subject.clone());
-            let begun = ToldIncident { kind, subject, since: *since, reason: reason.clone() };
+            let begun = ReportedIncident { kind, subject, since: *since, reason: reason.clone() };
             match self.report("begun", &begun).await {
                 Ok(()) => self.desk.ledger.incident_told(&begun).await.map_err(|e| e.to_string())?,
                 Err(why) => failed = Some(why),
@@ -157,8 +158,8 @@ impl Reporter {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Tells all recipients of the beginning or the end of a trouble.
-    async fn report(&mut self, state: &'static str, incident: &ToldIncident) -> Result<(), String> {
+    /// Notifies all recipients of the beginning or the end of a trouble.
+    async fn report(&mut self, state: &'static str, incident: &ReportedIncident) -> Result<(), String> {
         let desk = &self.desk;
         let moment = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
         let subject = IncidentKind::subject(&incident.kind);
@@ -179,7 +180,7 @@ impl Reporter {
             let (kind, subject) = (&incident.kind, &incident.subject);
             match state {
                 "begun" => tracing::warn!(%kind, %subject, "Trouble: {}", incident.reason),
-                _ => tracing::info!(%kind, %subject, "The trouble is over: {}", incident.reason),
+                _ => tracing::info!(%kind, %subject, "Trouble resolved: {}", incident.reason),
             }
             let ran = process::run(&recipients.on_trouble, variables(&event), recipients.hook_timeout).await;
             if let Some(program) = recipients.on_trouble.first() {

@@ -83,7 +83,8 @@ pub struct Delivery {
 pub struct Origin {
     /// The path.
     pub path: RelPath,
-    /// Whether nothing had the path after the move, so that the vessel's entry may be renamed. Otherwise it is copied.
+    /// Whether no other version had the path after the move, so that the vessel's entry may be renamed. Otherwise it is
+    /// copied.
     pub is_free: bool,
 }
 
@@ -109,6 +110,25 @@ pub struct Remains {
     pub path: RelPath,
     /// Random part of the assembly's name.
     pub token: Option<u64>,
+}
+
+/// The name that an unfinished delivery's assembly had while another shore delivered to the vessel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerAssembly {
+    /// The number of this record; a later one is higher.
+    pub number: i64,
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Random part of the former name.
+    pub former: Option<u64>,
+    /// Random part of the name now; `None` if the delivery was superseded, so that the file is not needed.
+    pub current: Option<u64>,
+    /// The version's directory.
+    pub directory: DirectoryName,
+    /// The version's path in that directory.
+    pub path: RelPath,
+    /// The version's size in bytes.
+    pub size: u64,
 }
 
 /// Size and time of a delivered file, as reported by its vessel.
@@ -138,8 +158,8 @@ pub enum Verified {
     Not,
     /// The vessel's file was renamed. It was verified when it was delivered, and had the same size and time since.
     Moved,
-    /// The file was verified before it was renamed; the reply to the rename was lost, and somebody has removed the file
-    /// since.
+    /// The file was verified before it was renamed; the reply to the rename was lost, and another program on the vessel
+    /// has removed the file since.
     Taken,
 }
 

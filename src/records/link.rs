@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::names::VesselName;
 
-/// What a path to a vessel carried.
+/// A measured rate of the path to a vessel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathRate {
     /// Payload bytes per second.
@@ -39,7 +39,7 @@ impl LinkBytes {
         self.merged(other, u64::saturating_add)
     }
 
-    /// Returns what was added to `earlier` until this amount was counted.
+    /// Returns the difference between `earlier` and this amount.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         self.merged(earlier, u64::saturating_sub)
@@ -60,7 +60,7 @@ impl LinkBytes {
     }
 }
 
-/// What a delivery has cost, all attempts together.
+/// The cost of a delivery, all attempts together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryCost {
     /// Bytes of the file that were written to connections, including those written again, and those that a connection

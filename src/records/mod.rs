@@ -6,8 +6,9 @@ mod link;
 mod version;
 
 pub use delivery::{
-    Backlog, Delivery, DeliveryId, DeliveryState, EventKind, HeldVersion, Origin, Remains, Seen, Verified,
+    Backlog, Delivery, DeliveryId, DeliveryState, EventKind, FormerAssembly, HeldVersion, Origin, Remains, Seen,
+    Verified,
 };
 pub use host::{Host, Mount, PlaceNumber};
 pub use link::{DeliveryCost, LinkBytes, PathRate, UtcDay, WayOf};
-pub use version::{FileStamp, NewVersion, Traits, Version, VersionId, VersionKind};
+pub use version::{Entry, FileStamp, NewVersion, Traits, Version, VersionId, VersionKind};

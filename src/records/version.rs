@@ -1,5 +1,7 @@
 //! Versions: one content of one path, and the file metadata that distinguishes versions.
 
+use std::ops::Deref;
+
 use crate::chunk::ChunkPlan;
 use crate::digest::Digest;
 use crate::names::{DirectoryName, RelPath};
@@ -80,14 +82,14 @@ impl Traits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VersionId(pub i64);
 
-/// A file version as intake recorded it, before the ledger has numbered it.
+/// What a path holds: the part that a version has before and after the ledger has numbered it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewVersion {
+pub struct Entry {
     /// Path below the directory's location.
     pub path: RelPath,
     /// The kind of file.
     pub kind: VersionKind,
-    /// The source's metadata at intake.
+    /// The source's metadata at intake. If the source's metadata differs, the source is no longer this version.
     pub stamp: FileStamp,
     /// Permission bits (`0o7777`).
     pub mode: u32,
@@ -99,6 +101,13 @@ pub struct NewVersion {
     pub digest: Option<Digest>,
     /// Chunk size in bytes.
     pub chunk_size: u64,
+}
+
+/// A version as intake recorded it, before the ledger has numbered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewVersion {
+    /// What the path holds.
+    pub entry: Entry,
     /// The version of another path that the entry was before it was moved, by its inode, size and time. Of a `Gone`
     /// version, the version that the path must still hold; otherwise the `Gone` version is not recorded.
     pub origin: Option<VersionId>,
@@ -106,12 +115,17 @@ pub struct NewVersion {
     pub moved_with: Option<RelPath>,
 }
 
+impl From<Entry> for NewVersion {
+    fn from(entry: Entry) -> Self {
+        Self { entry, origin: None, moved_with: None }
+    }
+}
+
 impl NewVersion {
     /// Creates a version that has no content to read: anything but a regular file.
     pub fn without_content(path: RelPath, traits: Traits, target: Vec<u8>) -> Self {
         let Traits { kind, stamp, mode, owner } = traits;
-        let (digest, chunk_size, origin, moved_with) = (None, 1 << 20, None, None);
-        Self { path, kind, stamp, mode, owner, target, digest, chunk_size, origin, moved_with }
+        Entry { path, kind, stamp, mode, owner, target, digest: None, chunk_size: 1 << 20 }.into()
     }
 
     /// Creates the `Gone` version of a path whose entry was moved away. It is recorded only if the path still holds
@@ -128,22 +142,25 @@ pub struct Version {
     pub id: VersionId,
     /// The directory that the file belongs to.
     pub directory: DirectoryName,
-    /// Path below the directory's location.
-    pub path: RelPath,
-    /// The kind of file.
-    pub kind: VersionKind,
-    /// The source's metadata at intake. If the source's metadata differs, the source is no longer this version.
-    pub stamp: FileStamp,
-    /// Permission bits (`0o7777`).
-    pub mode: u32,
-    /// Numeric owner and group to be set on the vessels; `None` if they are not to be set.
-    pub owner: Option<(u32, u32)>,
-    /// Target of a link; empty for other kinds.
-    pub target: Vec<u8>,
-    /// SHA-256 of the whole file; `None` until the file is read.
-    pub digest: Option<Digest>,
-    /// Chunk size in bytes.
-    pub chunk_size: u64,
+    /// What the path held when it was admitted.
+    pub entry: Entry,
+}
+
+// Both versions are read like the entry that they record.
+impl Deref for NewVersion {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+impl Deref for Version {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
 }
 
 impl Version {

@@ -78,7 +78,7 @@ pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Diagnostic {
     let candidates: Vec<_> = all().filter(|known| here(known)).map(|known| known.name).collect();
     let remedy = match nearest(key, candidates.iter().copied()) {
         Some(near) => format!("did you mean {near}?"),
-        None if kind.is_none() => "[DEFAULT] takes the keys of all sections, and no others".to_owned(),
+        None if kind.is_none() => "[DEFAULT] accepts only keys of the other sections".to_owned(),
         None => format!("known here: {}", candidates.join(", ")),
     };
     Diagnostic::new("unknown key", remedy)

@@ -1,4 +1,4 @@
-//! `Budget`: the most bytes that may go over a link, or to a vessel, in a day or a month.
+//! `Budget`: the most bytes that may go over a link, or to a vessel, in a day or a month. `units` parses the units of bytes.
 //!
 //! Days and months are those of UTC, so that no budget depends on a time zone or on daylight saving.
 
@@ -17,7 +17,7 @@ use crate::records::UtcDay;
 pub struct Budget(Vec<Limit>);
 
 /// A number of bytes for each period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limit {
     /// The number of bytes.
     pub bytes: u64,

@@ -13,7 +13,7 @@ pub(super) fn destinations(directories: &[(Directory, Place)], vessels: &[(Vesse
     for (directory, place) in directories {
         if !vessels.iter().any(|(vessel, _)| vessel.takes(&directory.name)) {
             let diagnostic = Diagnostic::new(
-                "no vessel takes this directory: its files stay where they are",
+                "no vessel receives this directory, so its files stay where they are",
                 "add the directory to a vessel's Dirs, remove it from a vessel's IgnoreDirs, or remove this section",
             );
             problems.warn(place.clone(), diagnostic);
@@ -47,7 +47,7 @@ pub(super) fn shores(directories: &[(Directory, Place)], vessels: &[(Vessel, Pla
         let Some(first) = bound.next() else { continue };
         if let Some(other) = bound.find(|other| other.shore != first.shore) {
             let message = format!(
-                "takes [Directory {}] of the shore {} and [Directory {}] of the shore {}",
+                "receives [Directory {}] of the shore {} and [Directory {}] of the shore {}",
                 first.name, first.shore, other.name, other.shore
             );
             let remedy = "add one of the directories to IgnoreDirs, and write a second section for this vessel";
@@ -67,7 +67,8 @@ pub(super) fn ways(directories: &[(Directory, Place)], vessels: &[(Vessel, Place
         for directory in stay.filter(|_| !vessel.ways.is_empty()).filter(stays) {
             let (name, priority) = (&directory.name, directory.priority.as_str());
             let names = links().map(|link| format!("[Link {}]", link.name)).collect::<Vec<_>>().join(" or ");
-            let message = format!("the files of [Directory {name}], with priority {priority}, may go over no way");
+            let message =
+                format!("the files of [Directory {name}], with priority {priority}, cannot be sent over any way");
             let remedy = format!("add {priority} to Priorities of {names}, or {name} to IgnoreDirs of this vessel");
             problems.report(place.clone(), Diagnostic::new(message, remedy));
         }
@@ -92,14 +93,19 @@ pub(super) fn priorities(
     let taken: Priorities = taken.map(|directory| directory.priority).collect();
     if taken.and(link.priorities).is_empty() && !taken.is_empty() {
         let message = format!("no file may use this link: no directory has priority {}", link.priorities.either());
-        let remedy = format!("set Priority of a directory, add {} here, or remove this section", taken.either());
+        let remedy = format!(
+            "set Priority of a directory to {}, add {} to Priorities here, or remove this section",
+            link.priorities.either(),
+            taken.either()
+        );
         view.problems.report(view.place_of("Priorities"), Diagnostic::new(message, remedy));
     } else if let Some(reserve) = link.reserve
         && taken.and(link.priorities).and(reserve.priorities()).is_empty()
     {
         let message =
             format!("no file may use the reserve: no directory has priority {}", reserve.priorities().either());
-        let diagnostic = Diagnostic::new(message, "set Priority of a directory, or remove the line");
+        let remedy = format!("set Priority of a directory to {}, or remove the line", reserve.priorities().either());
+        let diagnostic = Diagnostic::new(message, remedy);
         view.problems.warn(view.place_of("BudgetReserve"), diagnostic);
     }
 }
@@ -126,7 +132,10 @@ mod tests {
         let one = "[Link sat]\nPriorities = high";
         let said = parse(FILMS, one, "Address = v\nAddress.sat = v").unwrap_err().to_string();
         assert!(said.contains("[Link sat] Priorities") && said.contains("no file may use this link"), "{said}");
-        assert!(said.contains("add bulk here"), "{said}");
+        assert!(
+            said.contains("set Priority of a directory to") && said.contains("add bulk to Priorities here"),
+            "{said}"
+        );
         let said = parse(FILMS, "[Link sat]\nPriorities = urgent, bulky", "Address.sat = v").unwrap_err().to_string();
         assert!(said.contains("[Link sat] Priorities: invalid value"), "{said}");
     }
@@ -137,7 +146,7 @@ mod tests {
         let sat = "[Link sat]\nPriorities = high, urgent";
         let said = parse(&both, sat, "Address.sat = v").unwrap_err().to_string();
         assert!(
-            said.contains("[Vessel v] the files of [Directory films], with priority bulk, may go over no way"),
+            said.contains("[Vessel v] the files of [Directory films], with priority bulk, cannot be sent over any way"),
             "{said}"
         );
         assert!(said.contains("add bulk to Priorities of [Link sat], or films to IgnoreDirs"), "{said}");

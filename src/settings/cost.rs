@@ -32,7 +32,7 @@ impl Cost {
         u128::from(self.price) * 1_000_000_000_000 / u128::from(self.bytes.max(1))
     }
 
-    /// Returns what a number of bytes costs.
+    /// Returns the cost of a number of bytes.
     pub fn of(&self, bytes: u64) -> Amount<'_> {
         let millionths = u128::from(self.price) * u128::from(bytes) / u128::from(self.bytes.max(1));
         Amount { millionths: u64::try_from(millionths).unwrap_or(u64::MAX), currency: &self.currency }

@@ -41,7 +41,7 @@ pub struct Directory {
     pub ignore_names: Globs,
     /// `Delta`: whether only the changed blocks of a changed file are sent.
     pub delta: Delta,
-    /// `Dedup`: whether content that a vessel has already is moved or copied there.
+    /// `Dedup`: whether content that a vessel already has is copied or renamed there instead of being sent.
     pub dedup: Dedup,
     /// `Mode`: whether sources retire or stay.
     pub mode: Mode,
@@ -86,8 +86,9 @@ pub struct Directory {
     pub keep_processed: KeepProcessed,
     /// `OnDelivered`, `OnRetired`, `OnParked`: the commands for events.
     pub hooks: Hooks,
-    /// The file's name if `Location` is one file; `location` is then the file's directory, and the remote locations are
-    /// paths of the file itself. Set by [`Directory::of_one_file`], because only the disk can tell.
+    /// The file's name if `Location` is a single file. `location` is then the directory that contains the file, and
+    /// each remote location is the path of the file itself. Set by [`Directory::of_one_file`], because the settings do
+    /// not say whether `Location` is a file or a directory.
     pub only: Option<RelPath>,
     /// The program's own files, which are never replicated.
     pub own_files: Arc<OwnFiles>,
@@ -100,7 +101,8 @@ pub struct OwnFiles {
     pub fixed: BTreeSet<PathBuf>,
     /// Files that the program creates and removes: the ledger and SQLite's files beside it, its lock, socket and log.
     pub changing: BTreeSet<PathBuf>,
-    /// The ledger, whose copies made before upgrades are beside it: its name, `.schema-` and a number.
+    /// The ledger. Copies of it that were made before upgrades are beside it; their names are the ledger's name,
+    /// `.schema-` and a number.
     pub ledger: Option<PathBuf>,
 }
 
@@ -181,8 +183,8 @@ pub(super) static KEYS: &[Key<Directory>] = &[
         .value("yes or no")
         .doc("For vessels where another program removes files as soon as they appear. It applies if a connection \
               breaks while a file is renamed to its final name, and the file has neither name afterwards. yes: the \
-              file counts as delivered and removed by that program. no: it is sent again, so that the program may get \
-              it twice."),
+              file counts as delivered and removed by that program. no: it is sent again, so that the program may \
+              receive it twice."),
     key("Links", Value("skip"), field!(Directory.links, |it| it.choice(&[("skip", Links::Skip), ("follow", Links::Follow), ("copy", Links::Copy)])))
         .value("skip, follow or copy")
         .doc("Symbolic links in a mirror: skip ignores them; copy creates the same link on the vessel; follow sends \
@@ -220,20 +222,20 @@ pub(super) static KEYS: &[Key<Directory>] = &[
         .doc("Minimum time since the last change of a file before it is sent."),
     key("Priority", Value("normal"), field!(Directory.priority, priority_keys::priority))
         .value("urgent, high, normal, low or bulk").reload(Background)
-        .doc("What a vessel gets first. While files of a higher priority are sent, those of a lower one wait after their \
-              last write, and continue there afterwards; they keep 5 % of the link, so that they are not held up \
-              forever."),
+        .doc("Order in which a vessel receives files. While files of a higher priority are sent, files of a lower \
+              priority pause after their last write and resume there afterwards; 5 % of the link remain for them, so \
+              that they always make progress."),
     key("Order", Value("oldest"), field!(Directory.order, |it| it.choice(&[("oldest", Order::Oldest), ("newest", Order::Newest), ("smallest", Order::Smallest), ("name", Order::Name)])))
         .value("oldest, newest, smallest or name").reload(Background)
         .doc("Which file of the directory is sent first: oldest (the one that waits longest), newest (the one with the \
-              latest modification time), smallest, or name (by path). One file in twenty is the one that would be the \
-              last. Directories of the same priority that have different orders take turns."),
+              latest modification time), smallest, or name (by path). One file in twenty is taken from the end of this \
+              order. Directories of the same priority that have different orders take turns."),
     key("Expire", Value("none"), field!(Directory.expire, priority_keys::expire))
         .value("none, or a duration from 1s to 36500d").reload(Background)
-        .doc("How long after its detection a version of a file may be sent. A vessel that has not received it by then \
-              does not get it any more: the delivery counts as expired, with a line in the log. A file retires when \
-              each vessel has it or it expired; if no vessel got it, it moves to expired/ inside Location. Deletions, \
-              directories and links of a mirror do not expire."),
+        .doc("How long after its detection a version of a file may be sent. If a vessel has not received it by then, \
+              the delivery to it expires, and the log says so. A file retires when each vessel has it or it expired; \
+              if no vessel received it, it moves to expired/ inside Location. Deletions, directories and links of a \
+              mirror do not expire."),
     key("Schedule", Value("always"), field!(Directory.schedule.windows, |it| schedule::windows(it.text)))
         .value("always, or windows separated by commas").reload(Background)
         .doc("When files and deletions of this directory are sent: days, a time span, or both, such as `22:00-06:00, \
@@ -249,9 +251,9 @@ pub(super) static KEYS: &[Key<Directory>] = &[
         .doc("Priorities to which Schedule does not apply. Useful in [DEFAULT], for directories that share a Schedule."),
     key("Shore", Otherwise("any shore"), field!(Directory.shore, |it| values::not_empty(it.text).map(str::to_owned)))
         .value("a ShoreName").example("north").reload(Background)
-        .doc("For a Database in PostgreSQL that several shores use: the only shore that scans and retires this directory, \
-              because its files are on the disks of that host. The vessels that take it are served by this shore, too. \
-              Not needed where all shores see the same files."),
+        .doc("For a Database in PostgreSQL that several shores use: the only shore that scans and retires this \
+              directory, because its files are on the disks of that host. This shore also serves the vessels that \
+              receive it. Not needed where all shores see the same files."),
     key("KeepProcessed", Otherwise("the value in [MONSTER]"), field!(Directory.keep_processed, retention::keep_processed))
         .value("forever, no, or a duration from 1s to 36500d").example("30d").reload(Background)
         .doc("How long delivered files of this directory stay in processed/."),

@@ -27,7 +27,7 @@ pub struct Effective {
     pub key: String,
     /// The value as it would be written; `null` when the key has none.
     pub value: Option<String>,
-    /// What applies without a value.
+    /// The behaviour without a value.
     pub otherwise: Option<String>,
     /// Where the value comes from.
     #[serde(flatten)]

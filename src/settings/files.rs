@@ -68,7 +68,7 @@ fn unreadable(error: &io::Error) -> Diagnostic {
 struct Reader<'a> {
     problems: &'a Problems,
     files: Files,
-    /// What included each file, by the file's path on the disk.
+    /// The line or option that included each file, by the file's path on the disk.
     origins: HashMap<PathBuf, String>,
     /// The file and line of each section.
     titles: HashMap<String, String>,
@@ -120,7 +120,10 @@ impl Reader<'_> {
             },
         };
         if self.files.included.len() + found.len() > MOST {
-            return refuse(format!("`{pattern}` includes more than {MOST} files"), "write a narrower pattern");
+            return refuse(
+                format!("with `{pattern}`, the settings include more than {MOST} files"),
+                "write a narrower pattern",
+            );
         }
         let from = format!("{}:{}", shown(place.file.as_deref().unwrap_or(by)), place.line.unwrap_or_default());
         for file in found {

@@ -51,7 +51,7 @@ pub fn schema() -> Value {
 }
 
 fn property(key: &KnownKey) -> Value {
-    let mut property = json!({ "type": "string", "description": format!("{} Takes {}.", key.doc, key.value) });
+    let mut property = json!({ "type": "string", "description": format!("{} Accepts {}.", key.doc, key.value) });
     match key.preset {
         Preset::Value(value) => property["default"] = value.into(),
         Preset::Otherwise(_) | Preset::Required => property["examples"] = json!([key.example]),

@@ -87,8 +87,8 @@ pub enum Filled {
 pub struct KnownKey {
     /// The kind of section that the key belongs to; every key may also be in `[DEFAULT]`.
     pub section: SectionKind,
-    /// The key as written; in `RemoteLocation.x` the `x` stands for a directory's name, in `Address.x` for a
-    /// link's.
+    /// The key as written in the file. The `x` at the end of `RemoteLocation.x` stands for the name of a directory,
+    /// that of `Address.x` for the name of a link.
     pub name: &'static str,
     /// The default of the key.
     pub preset: Preset,

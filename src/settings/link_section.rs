@@ -29,7 +29,7 @@ pub(super) static KEYS: &[Key<Link>] = &[
               address."),
     key("Preference", Value("0"), field!(Link.preference, |it| it.accept(preference)))
         .value("a number from 0 to 1000")
-        .doc("Of the ways to a vessel that are up, the one with the highest Preference carries; among equal ones the \
+        .doc("Of the ways to a vessel that are up, the one with the highest Preference is used; among equal ones the \
               one with the lowest Cost, then the one that the vessel's section names first. An Address without a link \
               has Preference 0 and costs nothing."),
     key("Cost", Value("0"), field!(Link.cost, |it| cost::cost(it.text)))
@@ -41,25 +41,26 @@ pub(super) static KEYS: &[Key<Link>] = &[
               vessel, whose description explains the syntax."),
     key("Schedule", Value("always"), field!(Link.schedule.windows, |it| schedule::windows(it.text)))
         .value("always, or windows separated by commas, such as 22:00-06:00, Sat, Mon-Fri 12:00-13:00")
-        .doc("When the link may be used. When it closes, the data in flight is acknowledged, and another way carries, or \
-              the vessels wait until it opens."),
+        .doc("When the link may be used. When it closes, the data in flight is acknowledged, and another way is used, \
+              or the vessels wait until it opens."),
     key("Schedule.tz", Value("local"), field!(Link.schedule.zone, |it| schedule::zone(it.text)))
         .value("local, or the name of a time zone")
         .doc("Time zone of Schedule, such as Europe/Berlin or UTC."),
     key("Budget", Value("none"), field!(Link.budget, |it| budget::budget(it.text)))
         .value("amounts for each day or month, such as 50 MB/day, 1 GB/month, or none")
         .doc("Maximum number of bytes on the link, in both directions and with headers, to all vessels together. Days \
-              and months are those of UTC. When the budget is spent, another way carries, or the vessels wait until \
+              and months are those of UTC. When the budget is spent, another way is used, or the vessels wait until \
               the next day or month."),
     key("BudgetReserve", Value("none"), field!(Link.reserve, |it| reserve::reserve(it.text)))
         .value("a part from 1% to 99% and a priority, such as 20% high, or none")
-        .doc("Last part of each limit of the Budget that is kept for files of this priority and higher ones. When only \
-              the reserve is left, files of lower priorities take another way, or wait until the next day or month."),
+        .doc("Part of each limit of the Budget that is reserved for files of this priority and higher ones. When only \
+              the reserve is left, files of lower priorities use another way, or wait until the next day or month."),
     key("Priorities", Value("all"), field!(Link.priorities, priority_keys::of_link))
         .value("all, or priorities separated by commas, such as high, urgent")
-        .doc("Priorities of the files that may go over the link. Of the ways to a vessel that are up, one that may carry \
-              more priorities comes before one that may carry fewer, whatever their Preference. While only such a link is up, \
-              the other files wait, and without a file that may go, no connection is made over it."),
+        .doc("Priorities of the files that may go over the link. Of the ways to a vessel that are up, one that accepts \
+              more priorities is used before one that accepts fewer, whatever their Preference. While only links are \
+              up that do not accept the priority of a file, the file waits; a link that accepts none of the waiting \
+              files is not connected."),
 ];
 
 /// Reads `[Link z]`; returns `None` after reporting an error.

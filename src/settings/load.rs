@@ -115,7 +115,7 @@ impl Settings {
         Self::parse_and(text, file, environment, |_| ()).map(|(settings, ())| settings)
     }
 
-    /// Checks a text as [`Self::parse`] does, and passes what was read to `explain`.
+    /// Checks a text as [`Self::parse`] does, and passes the sections to `explain`.
     pub(super) fn parse_and<T>(
         text: &str,
         file: &Path,
@@ -210,7 +210,7 @@ fn refused(file: &Path, line: Option<usize>, diagnostic: Diagnostic) -> Settings
     problems.finish().expect_err("a problem was reported")
 }
 
-/// What was read, for an explanation of the effective settings.
+/// The settings that were read, for an explanation of the effective values.
 pub(super) struct Explained<'a, 's> {
     pub(super) sections: &'a Sections<'s>,
     /// The groups of each vessel, the one that takes precedence first.

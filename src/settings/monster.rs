@@ -163,7 +163,7 @@ pub(super) static KEYS: &[Key<Monster>] = &[
               receive the same facts."),
     key("OnTrouble", Value("none"), field!(Monster.notifications.on_trouble, notifications::command))
         .value("a command, or none").reload(Background)
-        .doc("Command that runs when a trouble begins that lasts, and again when it is over: a vessel is away for longer \
+        .doc("Command that runs when a lasting trouble begins, and again when it is over: a vessel is away for longer \
               than AwayAfter, deletions are held back, a directory can't be used, a reload of the settings failed, or \
               a disk has less than MinFree. Its environment contains CONTENTMONSTER_EVENT (trouble), _TIME, _STATE \
               (begun or over), _TROUBLE (vessel-away, deletions-held, directory-trouble, reload-failed or disk-full), \

@@ -19,7 +19,7 @@ pub struct Link {
     pub interface: Option<String>,
     /// `BindAddress`: the address of this host that the connections use; `None`: the routes decide.
     pub bind_address: Option<IpAddr>,
-    /// `Preference`: the way with the highest one that is up carries.
+    /// `Preference`: of the ways that are up, the one with the highest is used.
     pub preference: u32,
     /// `Cost`: the price of bytes on the link.
     pub cost: Cost,

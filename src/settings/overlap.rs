@@ -288,7 +288,7 @@ impl<'a> Overlaps<'a> {
         let (vessel, vessel_place) = &self.vessels[vessel];
         let (directory, directory_place) = &self.directories[directory];
         let own = format!("RemoteLocation.{}", directory.name);
-        let remedy = format!("write `{own} = …` in [Vessel {}], a place of its own", vessel.name);
+        let remedy = format!("write `{own} = …` in [Vessel {}], a path of its own", vessel.name);
         match vessel.remote_locations.contains_key(&directory.name) {
             true => (vessel_place.clone(), own, remedy),
             false => (directory_place.clone(), "RemoteLocation".to_owned(), remedy),

@@ -1,8 +1,8 @@
 //! `Include` and `Exclude`: patterns similar to `.gitignore`.
 //!
-//! The last pattern that matches a path decides. With a leading `!`, the pattern decides that the path does not match
-//! the list. A pattern without a `/` is compared with the last component, any other with the whole path below
-//! `Location`. A trailing `/` restricts a pattern to directories. `*` and `?` don't match a `/`, `**` does.
+//! The last pattern that matches a path decides. If it has a leading `!`, the path does not match the list. A pattern
+//! without a `/` is compared with the last component, any other with the whole path below `Location`. A trailing `/`
+//! restricts a pattern to directories. `*` and `?` don't match a `/`, `**` does.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -58,7 +58,8 @@ impl Patterns {
         self.0.is_empty()
     }
 
-    /// Returns the decision of the last pattern that matches a path below the location; `None` when none matches.
+    /// Returns the decision of the last pattern that matches a path below the location: `false` if that pattern has a
+    /// `!`. `None` if no pattern matches.
     pub fn verdict(&self, path: &Path, is_directory: bool) -> Option<bool> {
         let name = path.file_name().map_or(Path::new(""), |name: &OsStr| Path::new(name));
         let matches = |pattern: &&Pattern| {
@@ -68,8 +69,8 @@ impl Patterns {
         self.0.iter().rev().find(matches).map(|pattern| !pattern.negated)
     }
 
-    /// Returns whether a path, or a directory above it, matches. A pattern with `!` can't except paths in a matching
-    /// directory.
+    /// Returns whether a path, or a directory above it, matches. If a directory matches, a pattern with `!` can't
+    /// exclude the paths below it.
     pub fn covers(&self, path: &Path, is_directory: bool) -> bool {
         let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
         !self.is_empty()
@@ -89,7 +90,8 @@ impl Patterns {
         self.0.iter().any(may)
     }
 
-    /// Returns whether a path matches, or, if no pattern matches it, a directory above it.
+    /// Returns whether a path matches. If no pattern matches the path itself, the nearest directory above it for which
+    /// a pattern decides counts.
     pub fn reaches(&self, path: &Path, is_directory: bool) -> bool {
         let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
         let own = self.verdict(path, is_directory);
@@ -97,19 +99,21 @@ impl Patterns {
     }
 }
 
-/// Parses globs for file names as [`globs`] does, and warns of globs that are probably several.
+/// Parses globs for file names as [`globs`] does, and warns of a text that is probably several globs with blanks
+/// between them.
 pub(super) fn read_globs(written: &Written<'_>) -> Result<Globs, Diagnostic> {
     warn_of_blanks(written);
     globs(written.text)
 }
 
-/// Parses patterns as [`patterns`] does, and warns of patterns that are probably several.
+/// Parses patterns as [`patterns`] does, and warns of a text that is probably several patterns with blanks between
+/// them.
 pub(super) fn read_patterns(written: &Written<'_>) -> Result<Patterns, Diagnostic> {
     warn_of_blanks(written);
     patterns(written.text)
 }
 
-/// Warns of texts such as `a.txt b.txt`, of which each word looks like a pattern of its own.
+/// Warns of a pattern such as `a.txt b.txt`, in which each word looks like a separate pattern.
 fn warn_of_blanks(written: &Written<'_>) {
     let is_pattern = |word: &str| word.contains(['.', '*', '?', '/']) && !word.ends_with('.');
     for text in split_globs(written.text) {

@@ -1,4 +1,4 @@
-//! What is sent first: the priority of a directory, and the order of its files.
+//! The order of sending: the priority of a directory, and the order of its files.
 
 /// The priority of a directory's files; the highest comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

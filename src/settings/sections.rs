@@ -77,7 +77,7 @@ impl<'a> Sections<'a> {
                 for name in ranges::expand(name)? {
                     if let Some((_, other)) = self.vessels.iter().find(|(known, _)| *known == name) {
                         let message = format!("[Vessel {name}] is also one of [{}]", other.title);
-                        let remedy = "take it out of the range, or set its keys in a group";
+                        let remedy = "remove it from the range, or set its keys in a group";
                         problems.report(section.place(), Diagnostic::new(message, remedy));
                         break;
                     }

@@ -91,7 +91,7 @@ impl SshHost {
         }
     }
 
-    /// Returns whether the vessel dials in: whether its address is a socket or a port on this host, which is there only
+    /// Returns whether the vessel dials in: whether its address is a socket or a port on this host, which exists only
     /// while the vessel forwards it. Such an address costs nothing to try.
     pub fn is_dialled_in(&self) -> bool {
         let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();

@@ -85,14 +85,17 @@ fn alias(view: &View<'_>, keys: &RouteKeys, advice: &Advice, is_socket: bool) ->
         return set;
     }
     if !values::is_alias(view.name) && keys.host_keys.is_empty() {
-        let message = format!("the name `{}` cannot stand in known_hosts for the vessel behind this socket", view.name);
+        let message = format!(
+            "the vessel behind this socket is looked up in known_hosts by its name, and `{}` is not a valid name there",
+            view.name
+        );
         view.problems
             .report(view.place_of("Address"), Diagnostic::new(message, "write `HostKeyAlias = …`, or HostKey"));
     }
     Some(view.name.to_owned())
 }
 
-/// Reports keys of the vessel's own section that mean nothing for a socket.
+/// Reports keys of the vessel's own section that have no effect on a socket.
 pub(super) fn check_socket(view: &View<'_>, keys: &RouteKeys) {
     let mut all = all_addresses(keys).peekable();
     if all.peek().is_none() || !all.all(|(address, _)| address.starts_with(SOCKET)) {
@@ -134,7 +137,7 @@ fn base(written: String, advice: &Advice) -> SshHost {
     }
 }
 
-/// What the section says beside the keys of the route.
+/// Whether the section sets values, other than those in `RouteKeys`, that override the ssh config.
 struct Overruling {
     port: bool,
     timeout: bool,

@@ -114,10 +114,10 @@ pub(super) fn address(text: &str) -> Result<(String, Option<u16>), Diagnostic> {
     }
 }
 
-/// What precedes the path of a socket in an address.
+/// The prefix of a socket's path in an address.
 pub(super) const SOCKET: &str = "unix:";
 
-/// The longest path of a socket that the kernel takes (`sun_path`, without the terminating zero).
+/// The longest path of a socket that the kernel allows (`sun_path`, without the terminating zero).
 const LONGEST_SOCKET: usize = 107;
 
 fn socket(text: &str, path: &str) -> Result<(), Diagnostic> {
@@ -127,7 +127,7 @@ fn socket(text: &str, path: &str) -> Result<(), Diagnostic> {
     }
     if path.len() > LONGEST_SOCKET {
         let message =
-            format!("the path of the socket has {} bytes; the kernel takes at most {LONGEST_SOCKET}", path.len());
+            format!("the path of the socket has {} bytes; the kernel allows at most {LONGEST_SOCKET}", path.len());
         return Err(Diagnostic::new(message, "choose a shorter path"));
     }
     Ok(())

@@ -54,7 +54,7 @@ pub struct Vessel {
     pub timeout: Duration,
     /// `ReconnectWait`: the longest wait before a reconnect after a connection or its handshake failed.
     pub reconnect_wait: Duration,
-    /// `AwayAfter`: how long the vessel may be away before OnTrouble and the webhooks are told.
+    /// `AwayAfter`: how long the vessel may be away before OnTrouble and the webhooks are notified.
     pub away_after: Duration,
     /// `Groups`: the groups of the vessel, in the order of the settings; later ones take precedence.
     pub groups: Vec<String>,
@@ -142,8 +142,8 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
               and for closing, renaming or flushing a file."),
     key("AwayAfter", Value("1h"), field!(Vessel.away_after, Written::duration))
         .value("a duration from 1s to 365d").reload(AtOnce)
-        .doc("How long the vessel may be away before OnTrouble and the webhooks are told; they are told again when it is \
-              back."),
+        .doc("How long the vessel may be away before OnTrouble and the webhooks are notified; they are notified again \
+              when it is connected again."),
     key("ReconnectWait", Value("60s"), field!(Vessel.reconnect_wait, Written::duration))
         .value("a duration from 1s to 1d")
         .doc("Maximum wait before a reconnect after a connection or its handshake failed. The first wait is at most \
@@ -178,12 +178,12 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
               Days and months are those of UTC. When the budget is spent, files wait until the next day or month."),
     key("BudgetReserve", Value("none"), field!(Vessel.reserve, |it| reserve::reserve(it.text)))
         .value("a part from 1% to 99% and a priority, such as 20% high, or none").transport(Ssh)
-        .doc("Last part of each limit of the Budget that is kept for files of this priority and higher ones. When only \
+        .doc("Part of each limit of the Budget that is reserved for files of this priority and higher ones. When only \
               the reserve is left, files of lower priorities wait until the next day or month."),
     key("Together", Value("no"), field!(Vessel.together, Written::yes_or_no))
         .value("yes or no").transport(Ssh)
         .doc("Whether large files go over all ways to the vessel at once: yes (each way has connections of its own and \
-              carries as many parts of a file as it can), or no (one way carries, the others stand by)."),
+              carries as many parts of a file as it can), or no (one way is used, the others are on standby)."),
     key("Assembly", Value("cat"), field!(Vessel.assembly, |it| it.choice(&[("cat", Assembly::Cat), ("direct", Assembly::Direct)])))
         .value("cat or direct").transport(Ssh)
         .doc("How files of several chunks are assembled on the vessel: cat (chunks that are sent over several \
@@ -390,17 +390,19 @@ impl Vessel {
         Self { link, ssh, hops, ..self.clone() }
     }
 
-    /// Returns whether the settings name more than one plain address, so that a way must be chosen, or is limited.
+    /// Returns whether the vessel has several ways, or one way over a configured link, whose limits apply.
     pub fn has_ways(&self) -> bool {
         self.ways.len() > 1 || self.link.is_some()
     }
 
-    /// Returns the name of the way that the vessel is reached over; `None` if the settings name only one address.
+    /// Returns the name of the way over which the vessel is reached; `None` if the settings have only one address,
+    /// without a link.
     pub fn way(&self) -> Option<String> {
         self.has_ways().then(|| Way { link: self.link.clone(), ssh: self.ssh.clone(), hops: Vec::new() }.name())
     }
 
-    /// Returns whether the shore of this name may serve the vessel: each `Shore` of the directories that it takes is this one.
+    /// Returns whether a shore may serve the vessel: every directory that the vessel takes has this shore, or none, as
+    /// its `Shore`.
     pub fn may_be_served_by(&self, shore: &str, directories: &[Directory]) -> bool {
         let mut taken = directories.iter().filter(|directory| self.takes(&directory.name));
         taken.all(|directory| directory.shore.is_empty() || directory.shore == shore)

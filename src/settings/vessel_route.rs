@@ -61,13 +61,14 @@ impl table::Section for RouteKeys {
 pub(super) static KEYS: &[Key<RouteKeys>] = &[
     key("Address", Required, field!(RouteKeys.addresses, addresses))
         .value("host name, IP address, a host of the ssh config, or unix: and a path; several, separated by commas").filled(Here).example("example.com")
-        .doc("Host name or address of the vessel. `{vessel}` stands for its name, also in Username, TempDir, IdentityFile, \
-              CertificateFile, MountPoint and RemoteLocation, as do `{group}` for its last group and `{hostname}` for \
-              the name of this host. The address may include a port (example.com:2222, [::1]:2222) instead of \
-              Port. An IPv6 address may include its interface: fe80::1%eth0. For a vessel that dials in with `ssh -R`, \
-              the socket or the port that its tunnel opens on this host: unix:/run/contentmonster/aurora.sock, or \
-              localhost:2201. The vessel is away while nothing listens there, and is served within 1 s of the return. Of \
-              several addresses, the first one that is up carries."),
+        .doc("Host name or address of the vessel. `{vessel}` stands for its name, also in Username, TempDir, \
+              IdentityFile, CertificateFile, MountPoint and RemoteLocation, as do `{group}` for its last group and \
+              `{hostname}` for the name of this host. The address may include a port (example.com:2222, [::1]:2222) \
+              instead of Port. An IPv6 address may include its interface: fe80::1%eth0. For a vessel that dials in \
+              with `ssh -R`, the socket or the port that its tunnel opens on this host: \
+              unix:/run/contentmonster/aurora.sock, or localhost:2201. The vessel is away while nothing listens there, \
+              and is connected within 1 s after something listens again. Of several addresses, the first one that is \
+              up is used."),
     key("Address.x", Otherwise("none"), field!(RouteKeys.link_addresses, link_addresses))
         .value("an address, as for Address").example("192.0.2.7").transport(Ssh)
         .doc("Address of the vessel over the link x, which has a section [Link x]. It may be the same as another one, if \

@@ -1,4 +1,4 @@
-//! A way to a vessel: one of its addresses, over a link or as the system's routes lead.
+//! A way to a vessel: one of its addresses, over a link or over the system's routes.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::ssh_host::SshHost;
 /// A way to a vessel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Way {
-    /// The link that the way goes over; `None` for a plain `Address`.
+    /// The link that the way uses; `None` for a plain `Address`.
     pub link: Option<Arc<Link>>,
     /// The vessel's SSH server at the way's end.
     pub ssh: SshHost,

@@ -57,11 +57,12 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
         let looks_known = |v: &mut NewVersion| {
             v.digest.is_none() && known.iter().any(|known| known.path == v.path && known.traits.stamp == v.stamp)
         };
-        again = versions.extract_if(.., looks_known).map(|version| version.path).collect();
+        again = versions.extract_if(.., looks_known).map(|version| version.entry.path).collect();
     }
     if !versions.is_empty() {
         let (parents, gone) = unknown_parents(&directory, &versions).await?;
         batch.others.extend(gone);
+        versions = with_renamed_aside(&directory, versions).await?;
         versions.splice(0..0, parents);
         batch.others.extend(moves::name_origins(&directory, &mut versions).await?);
         enter(&directory, &versions).await?;
@@ -75,9 +76,26 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
     Ok(batch)
 }
 
-/// Returns versions of all parent directories of these files that the ledger doesn't know, topmost first, and the paths
-/// of those that are no longer directories. Vessels create parent directories together with files but delete only
-/// directories that the ledger knows.
+/// Adds the versions of files that were renamed to make room for these, and so on, as in a rotation of logs. In separate
+/// transactions, a vessel might replace its only copy of a file before it knows the file's new name.
+async fn with_renamed_aside(directory: &Arc<Directory>, versions: Vec<NewVersion>) -> Result<Vec<NewVersion>, Fault> {
+    let (mut all, mut latest) = (Vec::new(), versions);
+    while !latest.is_empty() && all.len() < BATCH_FILES {
+        let mut aside = moves::renamed_aside(directory, &latest).await?;
+        all.append(&mut latest);
+        aside.retain(|path| all.iter().all(|version| version.path != *path));
+        if !aside.is_empty() {
+            latest = on_a_thread(directory, move |intake, stop| read(intake, aside, stop)).await?.versions;
+        }
+    }
+    all.append(&mut latest);
+    Ok(all)
+}
+
+/// Returns versions of all parent directories of these entries that are neither among them nor known to the ledger,
+/// topmost first, and the paths of those that are no longer directories. Vessels create parent directories together with
+/// an entry but delete only directories that the ledger knows. Above a deleted entry, any version will do: it was or will
+/// be delivered after the directory, and its delivery removes the directory.
 pub(super) async fn unknown_parents(
     directory: &Directory,
     versions: &[NewVersion],
@@ -89,9 +107,13 @@ pub(super) async fn unknown_parents(
     let above = versions.iter().flat_map(|version| version.path.as_path().ancestors().skip(1));
     let above = above.filter_map(|path| RelPath::new(path.as_os_str().as_bytes()).ok());
     let mut unknown: BTreeSet<RelPath> = above.collect();
+    versions.iter().filter(|version| version.kind == VersionKind::Directory).for_each(|own| {
+        unknown.remove(&own.path);
+    });
     let asked: Vec<_> = unknown.iter().cloned().collect();
+    let are_deleted = versions.iter().all(|version| version.kind == VersionKind::Gone);
     for known in directory.ledger.current_at(&directory.settings.name, &asked).await.map_err(|e| e.fault())? {
-        if known.traits.kind == VersionKind::Directory {
+        if known.traits.kind == VersionKind::Directory || are_deleted {
             unknown.remove(&known.path);
         }
     }
@@ -146,8 +168,10 @@ fn read(intake: &Intake, paths: Vec<RelPath>, stop: &CancellationToken) -> Batch
             Err(_) => intake.take_in(&path, &stop),
         };
         // A file larger than a chunk has no digest yet: it is not read here but while it is sent.
-        if let Ok(TakeIn::Version(NewVersion { digest: Some(_), stamp, .. })) = &taken {
-            bytes += stamp.size;
+        if let Ok(TakeIn::Version(new)) = &taken
+            && new.digest.is_some()
+        {
+            bytes += new.stamp.size;
         }
         batch.sort(path, taken);
     }
@@ -176,6 +200,18 @@ impl Batch {
             Err(e) => self.failed.push((path, e)),
         }
     }
+}
+
+/// Records versions together with their unknown parent directories. Returns the paths of those that are no longer
+/// directories, which must be checked once more.
+pub(super) async fn enter_with_parents(
+    directory: &Directory,
+    mut versions: Vec<NewVersion>,
+) -> Result<Vec<RelPath>, Fault> {
+    let (parents, gone) = unknown_parents(directory, &versions).await?;
+    versions.splice(0..0, parents);
+    enter(directory, &versions).await?;
+    Ok(gone)
 }
 
 /// Records versions in the ledger and notifies the vessels.

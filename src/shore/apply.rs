@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::diff::{self, Looks};
 use super::ingest::DirectoryIngest;
+use super::known::Known;
 use super::scans::Scanned;
 use super::settle::Judgement;
 use super::troubles::Concern;
@@ -41,7 +42,12 @@ impl DirectoryIngest {
         }
         for (below, scan) in ended.scans {
             match (below, scan) {
-                (None, Ok(scan)) => self.end_rescan(scan).await?,
+                (None, Ok(scan)) => {
+                    self.end_rescan(scan, &ended.known).await?;
+                    if !self.scanned {
+                        self.deletions.all_found();
+                    }
+                }
                 (None, Err(error)) => self.location_failed(&error).await?,
                 (Some(path), Ok(scan)) => self.end_walk(path, scan).await?,
                 (Some(_), Err(error)) => self.complain(&error),
@@ -51,7 +57,7 @@ impl DirectoryIngest {
         Ok(())
     }
 
-    async fn end_rescan(&mut self, mut scan: Scan) -> Result<(), Fault> {
+    async fn end_rescan(&mut self, mut scan: Scan, seen: &Known) -> Result<(), Fault> {
         self.directory.mended(|concern| *concern == Concern::Location);
         if std::mem::take(&mut self.away) {
             tracing::info!(directory = %self.directory.settings.name, "The directory can be used again");
@@ -61,11 +67,9 @@ impl DirectoryIngest {
         if scan.found.is_empty() && self.only_is_directory().await? {
             self.directory.decide_again.ring();
         }
-        let name = &self.directory.settings.name;
-        let mut known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
+        let mut known = self.known_otherwise(&scan, seen).await?;
         if self.record_moved_trees(&scan, &known).await? {
-            let name = &self.directory.settings.name;
-            known = self.directory.ledger.current(name).await.map_err(|e| e.fault())?;
+            known = self.known_otherwise(&scan, seen).await?;
         }
         self.deletions.found_anew();
         if scan.is_empty && self.repeats_deletions() {
@@ -86,6 +90,15 @@ impl DirectoryIngest {
             self.directory.mended(|concern| *concern == Concern::Deletions);
         }
         Ok(())
+    }
+
+    /// Returns the versions that a scan of the whole location has not found unchanged on the disk, sorted by path.
+    async fn known_otherwise(&self, scan: &Scan, seen: &Known) -> Result<Vec<CurrentVersion>, Fault> {
+        // Mostly, nothing has changed.
+        if scan.found.is_empty() && seen.is_all_seen() {
+            return Ok(Vec::new());
+        }
+        seen.unseen(&self.directory).await
     }
 
     /// Handles a failed scan of the whole location, and schedules the next scan.
@@ -134,7 +147,8 @@ impl DirectoryIngest {
             let (parents, gone) = admit::unknown_parents(&self.directory, &versions[..1]).await?;
             versions.splice(0..0, parents);
             admit::enter(&self.directory, &versions).await?;
-            // What was deleted or changed after the scan, before it was recorded, would not be noticed.
+            // Entries that were deleted or changed between the scan and the record would not be noticed, so they are
+            // checked again.
             let there = versions.iter().filter(|version| version.kind != VersionKind::Gone);
             self.look_at_all(there.map(|version| version.path.clone()).chain(gone).collect(), false).await?;
         }

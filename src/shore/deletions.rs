@@ -1,9 +1,9 @@
 //! Deletions on the shore, and the checks that keep an accident from being repeated on every vessel.
 //!
-//! Missing paths are collected for 1 to 3 s, so that they are handled together, and are then checked once more. The
-//! paths that are still missing are recorded as deleted. If they exceed `MaxDelete`, or if the location is empty or was
-//! replaced by another directory, their deletions are held back. Held-back deletions are not stored, because the next
-//! scan finds the missing paths again.
+//! Missing paths are collected for 1 to 3 s, so that they are handled together; those that the first scan finds are together
+//! already. Then they are checked once more. The paths that are still missing are recorded as deleted. If they exceed
+//! `MaxDelete`, or if the location is empty or was replaced by another directory, their deletions are held back. Held-back
+//! deletions are not stored, because the next scan finds the missing paths again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub(super) struct Deletions {
     leaving: BTreeSet<RelPath>,
     first: Option<Instant>,
     last: Option<Instant>,
+    /// Whether all missing paths were found, so that no further ones need be waited for.
+    are_all: bool,
     passed: VecDeque<(Instant, u64)>,
     /// Number of deletions that `MaxDelete` holds back since the last scan of the whole directory.
     held: u64,
@@ -47,7 +49,12 @@ impl Deletions {
         self.last = Some(now);
     }
 
-    /// Notes that a scan of the whole directory finds all missing paths again, also those that were held back.
+    /// Records that no further missing paths need be waited for.
+    pub(super) fn all_found(&mut self) {
+        self.are_all = !self.is_empty();
+    }
+
+    /// Resets the count of held-back deletions, because a scan of the whole directory finds all missing paths again.
     pub(super) fn found_anew(&mut self) {
         self.held = 0;
     }
@@ -58,7 +65,8 @@ impl Deletions {
 
     /// Returns when the collected deletions are due; `None` if no path is missing.
     pub(super) fn due_at(&self) -> Option<Instant> {
-        Some((self.last? + QUIET).min(self.first? + LONGEST))
+        let (first, last) = (self.first?, self.last?);
+        Some(if self.are_all { first } else { (last + QUIET).min(first + LONGEST) })
     }
 
     /// Returns whether the collected deletions may still wait for the moves that explain them.
@@ -68,12 +76,13 @@ impl Deletions {
 
     /// Takes all collected paths, for `confirm`.
     pub(super) fn take(&mut self) -> Vec<RelPath> {
-        (self.first, self.last) = (None, None);
+        (self.first, self.last, self.are_all) = (None, None, false);
         std::mem::take(&mut self.leaving).into_iter().collect()
     }
 
-    /// Returns whether `count` more deletions stay within `most` deletions per minute, together with those that are held
-    /// back, and counts them if so: the others are not carried out one by one after an accident.
+    /// Returns whether `count` more deletions stay within `most` deletions per minute, together with those that are
+    /// held back, and counts them if so. The held-back ones count too, so that they are not carried out one by one
+    /// after an accident.
     fn may_pass(&mut self, count: u64, most: u64, now: Instant) -> bool {
         while self.passed.front().is_some_and(|(at, _)| now.duration_since(*at) >= GO) {
             self.passed.pop_front();
@@ -244,6 +253,14 @@ mod tests {
         assert_eq!(deletions.due_at(), Some(now + LONGEST));
         assert_eq!(deletions.take(), ["a", "b", "c"].map(path));
         assert!(deletions.is_empty() && deletions.due_at().is_none());
+        deletions.all_found();
+        deletions.note(path("a"), now);
+        assert_eq!(deletions.due_at(), Some(now + QUIET));
+        deletions.all_found();
+        assert_eq!(deletions.due_at(), Some(now));
+        deletions.take();
+        deletions.note(path("b"), now);
+        assert_eq!(deletions.due_at(), Some(now + QUIET));
     }
 
     #[test]

@@ -33,24 +33,27 @@ pub(super) fn diff_scan(
     known: Vec<CurrentVersion>,
     unread: &[RelPath],
 ) -> ScanDiff {
-    let mut diff = ScanDiff::default();
     let mut known = known.into_iter().peekable();
-    let mut missing = Vec::new();
-    for found in found {
+    let (mut missing, mut others) = (Vec::new(), Vec::new());
+    let new_file = |found: Found| {
         missing.extend(std::iter::from_fn(|| known.next_if(|v| v.path < found.path)));
         let same = known.next_if(|v| v.path == found.path).is_some_and(|v| is_same(rules, &v.traits, &found.traits));
         match found.traits.kind {
-            _ if same => {}
-            VersionKind::File => diff.files.push(found),
-            _ => diff.others.push(found.path),
+            _ if same => None,
+            VersionKind::File => Some(found),
+            _ => {
+                others.push(found.path);
+                None
+            }
         }
-    }
+    };
+    // Takes the place of the list that it consumes, which may be of a million new files.
+    let files = found.into_iter().filter_map(new_file).collect();
     missing.extend(known);
     missing.retain(|v| v.traits.kind != VersionKind::Gone && rules.may_take(&v.path));
     missing.retain(|v| v.traits.kind != VersionKind::Skipped || !skipped.contains(&v.path));
     missing.retain(|v| !unread.iter().any(|unread| v.path.as_path().starts_with(unread.as_path())));
-    diff.missing = missing.into_iter().map(|v| v.path).collect();
-    diff
+    ScanDiff { files, others, missing: missing.into_iter().map(|v| v.path).collect() }
 }
 
 /// Results of checking single paths, regardless of the ledger.

@@ -42,7 +42,7 @@ impl Directory {
             }
         };
         if said {
-            self.mended(|concern| *concern == Concern::Silence);
+            self.mended(|concern| *concern == Concern::Unresponsive);
             // Deliveries that were postponed because the disk did not respond are retried now.
             for (vessel, bell) in &self.vessels {
                 self.ledger.hurry(vessel).await.map_err(|e| e.fault())?;
@@ -58,7 +58,7 @@ impl Directory {
              wait, other directories continue; restore the server, or unmount the file system (umount -l)",
             self.settings.location.display()
         );
-        self.trouble_with(Concern::Silence, &text);
+        self.trouble_with(Concern::Unresponsive, &text);
         if !self.taken_in.send_replace(true) {
             self.ring_vessels();
         }

@@ -40,8 +40,9 @@ impl DirectoryIngest {
         let (rules, chunk_size) = (self.rules.clone(), self.directory.chunk_size);
         let see = move |path| match local::classify(&rules, &path) {
             Ok(PathState::Taken(found)) => {
-                let version = NewVersion::without_content(found.path, found.traits, found.target);
-                Some(NewVersion { chunk_size, ..version })
+                let mut version = NewVersion::without_content(found.path, found.traits, found.target);
+                version.entry.chunk_size = chunk_size;
+                Some(version)
             }
             _ => None,
         };

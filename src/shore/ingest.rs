@@ -76,13 +76,13 @@ pub(super) struct DirectoryIngest {
     pub(super) displaced: bool,
     /// Why there is no disk space for new ledger entries (`None` if there is), and the last such reason that was
     /// reported.
-    no_room: watch::Receiver<Option<String>>,
+    low_space: watch::Receiver<Option<String>>,
     said_of_room: Option<String>,
 }
 
 impl DirectoryIngest {
     pub(super) fn new(directory: Arc<Directory>) -> Self {
-        let (settings, no_room) = (&directory.settings, directory.no_room.clone());
+        let (settings, low_space) = (&directory.settings, directory.low_space.clone());
         let (scans, hints) = Scans::new();
         Self {
             settling: Settling::new(settings.settle_time.max(settings.min_age)),
@@ -100,7 +100,7 @@ impl DirectoryIngest {
             started: Instant::now(),
             scanned: false,
             away: false,
-            no_room,
+            low_space,
             said_of_room: None,
         }
     }
@@ -123,7 +123,7 @@ impl DirectoryIngest {
                 Some(hint) = self.hints.recv() => self.take_hints(hint).await?,
                 Some(ended) = self.scans.ended() => self.end_scans(ended?).await?,
                 Some(batch) = self.batches.join_next() => self.end_batch(batch).await?,
-                Ok(()) = self.no_room.changed() => {}
+                Ok(()) = self.low_space.changed() => {}
                 paths = self.directory.recheck.asked() => self.look_at(paths).await?,
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
@@ -147,7 +147,7 @@ impl DirectoryIngest {
     /// Returns whether there is disk space for more ledger entries. Reports when space runs out and when there is space
     /// again.
     pub(super) fn has_room(&mut self) -> bool {
-        let why = self.no_room.borrow_and_update().clone();
+        let why = self.low_space.borrow_and_update().clone();
         if why != self.said_of_room {
             match &why {
                 Some(why) => self.directory.trouble_with(Concern::DiskSpace, why),
@@ -255,14 +255,20 @@ impl DirectoryIngest {
     pub(super) async fn delete(&mut self) -> Result<(), Fault> {
         let mut paths = self.deletions.take();
         paths.retain(|path| !self.pending.note_if_busy(path));
+        // A file that is being read may be recorded after the deletion of its directory. Vessels would create the directory
+        // again, and nothing would delete it.
+        let (paths, wait) = self.pending.without_reading_below(paths);
+        wait.into_iter().for_each(|path| self.deletions.note(path, Instant::now()));
         let place = Place { displaced: self.displaced, watcher: self.scans.watcher() };
         let confirmed = self.deletions.confirm(&self.directory, &self.rules, &mut self.mounts, place, paths).await?;
         self.look_at(confirmed.back).await?;
+        // What was found below them before this check is gone, too.
+        self.pending.remove_below(&confirmed.gone);
         // The paths are sorted with parents first. Reversed, the entries of a directory are deleted before the
         // directory.
         let gone = confirmed.gone.into_iter().rev();
         let gone: Vec<_> = gone.map(|path| NewVersion::without_content(path, Traits::GONE, Vec::new())).collect();
-        self.enter(&gone).await
+        self.enter_with_parents(&gone).await
     }
 
     /// Releases the changes that wait for `Interval` once it has passed. Files present at start are released at once.
@@ -274,7 +280,19 @@ impl DirectoryIngest {
             return Ok(());
         }
         let others = self.pending.release();
-        self.enter(&others).await
+        self.enter_with_parents(&others).await
+    }
+
+    /// Records versions like [`Self::enter`], together with their unknown parent directories.
+    async fn enter_with_parents(&mut self, versions: &[NewVersion]) -> Result<(), Fault> {
+        if self.directory.vessels.is_empty() {
+            return Ok(());
+        }
+        let mut gone = Vec::new();
+        for some in versions.chunks(VERSIONS) {
+            gone.extend(admit::enter_with_parents(&self.directory, some.to_vec()).await?);
+        }
+        self.look_at(gone).await
     }
 
     /// Records versions in the ledger for the vessels that take the directory.
@@ -321,7 +339,7 @@ impl DirectoryIngest {
     }
 
     async fn end_batch(&mut self, ended: Result<Result<Batch, Fault>, tokio::task::JoinError>) -> Result<(), Fault> {
-        let mut batch = ended.map_err(|e| Fault::daemon(format_args!("intake: {e}")))??;
+        let mut batch = ended.map_err(|e| Fault::daemon(format_args!("an ingest task failed: {e}")))??;
         self.pending.end_batch(&batch.paths);
         self.wait_for_writers(&mut batch);
         let unread =

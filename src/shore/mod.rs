@@ -17,11 +17,12 @@ mod expire;
 mod file_problems;
 mod ingest;
 mod interval;
+mod known;
 mod mounts;
-mod moved_files;
 mod moves;
 mod pending;
 mod recheck;
+mod recheck_retired;
 mod retire;
 mod retire_wait;
 mod scans;
@@ -57,7 +58,7 @@ pub struct Directory {
     pub settings: Arc<settings::Directory>,
     /// `ChunkSize` in bytes.
     pub chunk_size: u64,
-    /// The vessels that take the directory, each with the bell that tells it about new ledger entries.
+    /// The vessels that take the directory, each with the bell that is rung for new ledger entries.
     pub vessels: Vec<(VesselName, Bell)>,
     /// The directory's path on each vessel.
     pub places: Vec<(VesselName, RemotePath)>,
@@ -80,7 +81,7 @@ pub struct Directory {
     /// Current troubles that keep the directory or an entry of it from being used.
     pub trouble: watch::Sender<Troubles>,
     /// Why new files can't be recorded, namely a lack of disk space for their ledger entries; `None` if they can.
-    pub no_room: watch::Receiver<Option<String>>,
+    pub low_space: watch::Receiver<Option<String>>,
     /// Rung when `Location` is a file but was treated as a directory, or the reverse. The tasks must then be restarted.
     pub decide_again: Bell,
     /// Whether a reload has changed `Location` since the program started. Then paths that are missing there were not

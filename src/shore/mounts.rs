@@ -88,7 +88,7 @@ impl MountWatch {
             return Ok(Visible { again: gone, ..Visible::default() });
         }
         changes.extend(changed);
-        // A change at the location itself affects all paths and is handled by `Deletions::reason_to_hold`.
+        // A change of the file system at the location itself affects all paths. `Deletions::reason_to_hold` handles it.
         let (whole, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.path.is_empty());
         let location_moved = whole.into_iter().next().map(|change| change.what);
         let (held, gone): (Vec<_>, Vec<_>) =
@@ -106,8 +106,9 @@ impl MountWatch {
         Ok(Visible { gone, again: Vec::new(), location_moved })
     }
 
-    /// Stores the mounts below which a scan found no path missing. Returns the changed mounts below which paths are
-    /// missing, and whether any mount changed since the last scan.
+    /// Stores the current mounts after a scan, except changed mounts below which paths are missing: for these, the
+    /// earlier mounts stay stored. Returns the changed mounts that were not stored, and whether any mount changed since
+    /// the last scan.
     pub(super) async fn remember(
         &mut self,
         directory: &Directory,
@@ -139,7 +140,7 @@ impl MountWatch {
 }
 
 impl Scanned<'_> {
-    /// Returns whether the scan covered everything below a changed mount and found no path missing there.
+    /// Returns whether the scan read everything below a changed mount and found no path missing there.
     fn is_whole_below(&self, change: &Change) -> bool {
         self.within.is_none_or(|within| lies_in(&change.path, within.as_bytes()))
             && !self.missing.iter().any(|path| change.concerns(path))

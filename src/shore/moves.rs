@@ -7,8 +7,11 @@
 //! count towards `MaxDelete`: nothing is lost.
 
 use std::collections::{HashMap, HashSet};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Dir, Mode, OFlags};
 
 use super::Directory;
 use super::diff::is_same;
@@ -17,7 +20,8 @@ use crate::fault::Fault;
 use crate::ledger::CurrentVersion;
 use crate::local::{self, Found, PathState, Rules, Scan, SourceFile};
 use crate::names::RelPath;
-use crate::records::{NewVersion, Traits, Version, VersionKind};
+use crate::records::{Entry, NewVersion, Traits, Version, VersionKind};
+use crate::root::Root;
 use crate::settings::{Dedup, Delta};
 use crate::signature::{Signature, SignatureBuilder};
 
@@ -25,10 +29,15 @@ use crate::signature::{Signature, SignatureBuilder};
 /// writers wait for; the entries of a larger directory are recorded one by one.
 const MOST: u32 = 50_000;
 
+/// Minimum size in bytes of a replaced file for which its new name is searched, and the maximum number of entries of
+/// its directory that are examined.
+const LARGE: u64 = 1 << 20;
+const MOST_BESIDE: usize = 20_000;
+
 /// Length of the beginning of a file that is compared, in blocks of average length.
 const BEGINNING: usize = 8;
 
-/// Returns whether moves are looked for in a directory.
+/// Returns whether moves are detected in a directory.
 pub(super) fn are_sought(directory: &Directory) -> bool {
     directory.settings.is_mirror() && directory.settings.dedup == Dedup::Auto
 }
@@ -59,7 +68,7 @@ pub(super) async fn name_origins(directory: &Directory, versions: &mut Vec<NewVe
     for origin in origins {
         let is_gone = origin.is_current && gone.contains(&origin.path);
         let version = &mut versions[origin.at];
-        // Of several hard links to the file, the one that is gone.
+        // Of several hard links to the file, the missing one is the origin.
         if version.origin.is_none() || is_gone {
             version.origin = Some(origin.version);
         }
@@ -103,6 +112,49 @@ async fn name_changed_origins(directory: &Directory, versions: &mut [NewVersion]
         }
     }
     Ok(())
+}
+
+/// Returns the paths beside these files to which large files were renamed whose names these files have now.
+pub(super) async fn renamed_aside(directory: &Directory, versions: &[NewVersion]) -> Result<Vec<RelPath>, Fault> {
+    if !are_sought(directory) {
+        return Ok(Vec::new());
+    }
+    let files: HashMap<&RelPath, &NewVersion> = versions
+        .iter()
+        .filter(|version| version.kind == VersionKind::File)
+        .map(|version| (&version.path, version))
+        .collect();
+    let paths: Vec<RelPath> = files.keys().map(|path| (*path).clone()).collect();
+    let known = directory.ledger.current_at(&directory.settings.name, &paths).await.map_err(|e| e.fault())?;
+    let is_replaced = |known: &CurrentVersion| {
+        let Traits { kind, stamp, .. } = known.traits;
+        let now = files.get(&known.path).is_some_and(|now| now.stamp.inode != stamp.inode);
+        now && kind == VersionKind::File && stamp.size >= LARGE && versions.iter().all(|one| one.stamp != stamp)
+    };
+    let replaced: Vec<CurrentVersion> = known.into_iter().filter(is_replaced).collect();
+    if replaced.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rules = Rules::new(&directory.settings);
+    directory.on_disk(move || replaced.iter().filter_map(|known| name_beside(&rules, known)).collect()).await
+}
+
+/// Returns the name that a file has now in its directory.
+fn name_beside(rules: &Rules, known: &CurrentVersion) -> Option<RelPath> {
+    let stamp = known.traits.stamp;
+    let parent = known.path.as_path().parent().filter(|parent| !parent.as_os_str().is_empty());
+    let root = Root::open(rules.location()).ok()?.following(rules.follows());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = root.open_below(parent.unwrap_or(Path::new(".")), flags, Mode::empty()).ok()?;
+    // The names come with inodes, so that no other file is asked for.
+    let mut entries = Dir::new(opened).ok()?.take(MOST_BESIDE).flatten().filter(|entry| entry.ino() == stamp.inode);
+    entries.find_map(|entry| {
+        let name = Path::new(OsStr::from_bytes(entry.file_name().to_bytes()));
+        let path = parent.map_or_else(|| name.to_owned(), |parent| parent.join(name));
+        let path = RelPath::new(path.into_os_string().into_vec()).ok()?;
+        let is_it = matches!(local::classify(rules, &path), Ok(PathState::Taken(found)) if found.traits.stamp == stamp);
+        (is_it && path != known.path).then_some(path)
+    })
 }
 
 /// Returns whether a file begins with blocks of a signature.
@@ -178,7 +230,7 @@ pub(super) async fn moved_trees(
     Ok(trees)
 }
 
-/// Returns the found directories whose paths hold no version, or another inode, as versions. Both lists are sorted.
+/// Returns the found directories whose paths hold no version, as versions. Both lists are sorted.
 fn new_directories(found: &[Found], known: &[CurrentVersion]) -> Vec<NewVersion> {
     let mut known = known.iter().peekable();
     let mut new = Vec::new();
@@ -194,7 +246,7 @@ fn new_directories(found: &[Found], known: &[CurrentVersion]) -> Vec<NewVersion>
 }
 
 /// Returns the versions of a moved directory and of what moved along, parents first, and the deletions of the earlier
-/// paths, parents last. What has changed is left out; it is handled like any other change.
+/// paths, parents last. Changed entries are left out; they are handled like any other change.
 fn moved_tree(rules: &Rules, found: &[Found], (from, to): (&RelPath, &RelPath), before: &[Version]) -> Vec<NewVersion> {
     let suffix = |path: &RelPath, above: &RelPath| path.as_bytes().strip_prefix(above.as_bytes()).map(<[u8]>::to_vec);
     let found: HashMap<Vec<u8>, &Found> = found
@@ -225,14 +277,7 @@ fn moved_tree(rules: &Rules, found: &[Found], (from, to): (&RelPath, &RelPath), 
         }
         let above = one.path.as_path().parent().and_then(|above| RelPath::new(above.as_os_str().as_bytes()).ok());
         versions.push(NewVersion {
-            path: one.path.clone(),
-            kind: version.kind,
-            stamp: version.stamp,
-            mode: version.mode,
-            owner: version.owner,
-            target: version.target.clone(),
-            digest: version.digest,
-            chunk_size: version.chunk_size,
+            entry: Entry { path: one.path.clone(), ..version.entry.clone() },
             origin: Some(version.id),
             moved_with: above.filter(|_| !is_itself),
         });

@@ -19,6 +19,8 @@ pub(super) struct Pending {
     others: BTreeMap<RelPath, NewVersion>,
     /// Files that wait to be read or are being read.
     busy: HashSet<RelPath>,
+    /// Files that are being read.
+    reading: HashSet<RelPath>,
     /// Busy files that have changed since they were queued.
     changed: HashSet<RelPath>,
 }
@@ -50,6 +52,12 @@ impl Pending {
     /// Returns whether a file at or below a path waits to be read or is being read.
     pub(super) fn is_busy_in(&self, path: &RelPath) -> bool {
         self.busy.iter().any(|busy| busy.as_path().starts_with(path.as_path()))
+    }
+
+    /// Splits paths into those below which no file is being read, and the others.
+    pub(super) fn without_reading_below(&self, paths: Vec<RelPath>) -> (Vec<RelPath>, Vec<RelPath>) {
+        let above: HashSet<&Path> = self.reading.iter().flat_map(|path| path.as_path().ancestors().skip(1)).collect();
+        paths.into_iter().partition(|path| !above.contains(path.as_path()))
     }
 
     /// Removes a waiting directory or link.
@@ -89,7 +97,9 @@ impl Pending {
     pub(super) fn take_batch(&mut self, files: usize) -> Vec<RelPath> {
         let files = files.min(self.released);
         self.released -= files;
-        self.files.drain(..files).collect()
+        let batch: Vec<RelPath> = self.files.drain(..files).collect();
+        self.reading.extend(batch.iter().cloned());
+        batch
     }
 
     /// Takes all files, released or not.
@@ -103,6 +113,7 @@ impl Pending {
     pub(super) fn end_batch(&mut self, paths: &[RelPath]) {
         for path in paths {
             self.busy.remove(path);
+            self.reading.remove(path);
         }
     }
 
@@ -167,8 +178,21 @@ mod tests {
             .for_each(|name| pending.add_other(NewVersion::without_content(path(name), Traits::GONE, Vec::new())));
         pending.add_file(path("gone/file"));
         pending.remove_below(&[path("gone")]);
-        let left: Vec<_> = pending.release().into_iter().map(|version| version.path).collect();
+        let left: Vec<_> = pending.release().into_iter().map(|version| version.entry.path).collect();
         assert_eq!(left, ["gone", "gone-too"].map(path));
         assert_eq!(pending.take_changed(vec![path("gone/file")]), [path("gone/file")]);
+    }
+
+    #[test]
+    fn a_path_below_which_a_file_is_being_read_is_told_apart() {
+        let mut pending = Pending::default();
+        pending.add_file(path("a/b/file"));
+        let split = |pending: &Pending| pending.without_reading_below(["a", "a/b", "a/b/file", "b"].map(path).to_vec());
+        assert_eq!(split(&pending).1, []);
+        pending.release();
+        let batch = pending.take_batch(10);
+        assert_eq!(split(&pending), (["a/b/file", "b"].map(path).to_vec(), ["a", "a/b"].map(path).to_vec()));
+        pending.end_batch(&batch);
+        assert_eq!(split(&pending).1, []);
     }
 }

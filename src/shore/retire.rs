@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Directory;
 use super::clean_processed::CleanProcessed;
-use super::moved_files::MovedFiles;
+use super::recheck_retired::RetiredRechecks;
 use super::retire_wait::{RetireWait, remaining};
 use super::troubles::Concern;
 use crate::backoff::Backoff;
 use crate::fault::Fault;
-use crate::local::{self, Changed, DiskError, EXPIRED, Guard, Moved, PROCESSED, Retired};
+use crate::local::{self, Changed, DiskError, EXPIRED, MayRetire, Moved, PROCESSED, Retired};
 use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::{Version, VersionId};
@@ -59,7 +59,7 @@ pub async fn retire(directory: Directory) -> Result<(), Fault> {
         let pause = (begun.elapsed() * SHARE).min(LONGEST_PAUSE);
         let Some(wait) = stop.run_until_cancelled(cleaning.step()).await else { return Ok(()) };
         let wait = wait?.min(AGAIN);
-        let due = retiring.waiting.due_at().into_iter().chain(retiring.moved_files.due_at());
+        let due = retiring.waiting.due_at().into_iter().chain(retiring.rechecks.due_at());
         let again_at = due.fold(begun + wait, Instant::min);
         let next = async {
             tokio::select! {
@@ -107,7 +107,7 @@ struct Retiring<'a> {
     /// Versions whose next attempt is not due yet.
     waiting: RetireWait,
     /// Retired files that are still checked for writes after their move.
-    moved_files: MovedFiles,
+    rechecks: RetiredRechecks,
     /// For each version that couldn't be moved: the number of failures and the time of the next attempt.
     stuck: HashMap<VersionId, (u32, Instant)>,
     /// Paths of versions that couldn't be moved, and paths of retired files that couldn't be checked after their move.
@@ -125,7 +125,7 @@ impl<'a> Retiring<'a> {
         Self {
             directory,
             waiting: RetireWait::default(),
-            moved_files: MovedFiles::default(),
+            rechecks: RetiredRechecks::default(),
             stuck: HashMap::new(),
             failed: HashMap::new(),
             not_looked_after: HashSet::new(),
@@ -219,7 +219,7 @@ impl<'a> Retiring<'a> {
             }
             if let (true, Ok(Retired::Moved(to))) = (shared, outcome) {
                 let (path, to) = (version.path.clone(), to.clone());
-                self.moved_files.note(Moved { path, to, stamp: version.stamp }, Instant::now());
+                self.rechecks.note(Moved { path, to, stamp: version.stamp }, Instant::now());
             }
         }
         let renamed = |(version, outcome): &(Version, _)| match outcome {
@@ -254,7 +254,7 @@ impl<'a> Retiring<'a> {
                 noted.borrow_mut().insert(version.id, changed);
                 remaining(writers.rest(&version.path), changed, known.get(&version.id).copied())
             };
-            let outcomes = act(&location, &versions, Guard { writers: &writers, wait: &wait }, &stopped);
+            let outcomes = act(&location, &versions, MayRetire { writers: &writers, wait: &wait }, &stopped);
             let beside = |(version, outcome): &(Version, _)| match outcome {
                 Ok(Retired::Moved(to)) if *to != version.path => {
                     local::is_directory_in_processed(&location, &version.path)
@@ -293,9 +293,9 @@ impl<'a> Retiring<'a> {
 
     /// Moves files back that were written to after they retired.
     async fn look_after(&mut self) -> Result<(), Fault> {
-        let due = self.moved_files.due(Instant::now());
+        let due = self.rechecks.due(Instant::now());
         if due.is_empty() {
-            if self.moved_files.due_at().is_none() {
+            if self.rechecks.due_at().is_none() {
                 // No file is checked any more, so a trouble from a file's last check ends here.
                 self.not_looked_after.clear();
             }
@@ -313,7 +313,7 @@ impl<'a> Retiring<'a> {
                         directory = %name, file = %moved.path,
                         "The file was written to after it retired; sending it again"
                     );
-                    self.moved_files.forget(&moved);
+                    self.rechecks.forget(&moved);
                 }
                 Err(e) => {
                     self.complain(&moved.path, &e);
@@ -343,11 +343,14 @@ impl<'a> Retiring<'a> {
                 tracing::info!(directory = %name, file = %path, "Expired; the source was already removed");
             }
             Ok(Retired::Moved(to) | Retired::AlreadyThere(to)) => {
-                tracing::info!(directory = %name, file = %path, processed = %to, "Retired");
+                tracing::info!(
+                    directory = %name, file = %path, processed = %to,
+                    "Moved the delivered file to {PROCESSED}/"
+                );
                 self.directory.monitor.notice(&Event::Retired { directory: name, path });
             }
             Ok(Retired::Deleted) => {
-                tracing::info!(directory = %name, file = %path, "Retired: the source is deleted");
+                tracing::info!(directory = %name, file = %path, "Deleted the delivered file");
                 self.directory.monitor.notice(&Event::Retired { directory: name, path });
             }
             Ok(Retired::SourceGone) => {
@@ -374,7 +377,7 @@ impl<'a> Retiring<'a> {
         let (directory, path) = (&self.directory.settings.name, &version.path);
         tracing::warn!(
             %directory, file = %path, processed = %to,
-            "Retired as {to}, because {PROCESSED}/{path} is a directory; move that directory away"
+            "Moved the file to {PROCESSED}/{to}, because {PROCESSED}/{path} is a directory; move that directory away"
         );
     }
 

@@ -67,8 +67,8 @@ impl RetireWait {
     }
 }
 
-/// Returns how much of the time `rest` is left for a file that changed last at `changed`. `known` is the change time
-/// read before, and when it was first read.
+/// Returns the remaining part of `rest`, the time that a file must stay unchanged since `changed`. `known` is the
+/// change time that was seen earlier, and when it was first seen.
 pub(super) fn remaining(rest: Duration, changed: Changed, known: Option<(Changed, Instant)>) -> Duration {
     let seen = known.filter(|(before, _)| *before == changed).map_or(Duration::ZERO, |(_, since)| since.elapsed());
     rest.saturating_sub(changed.ago().unwrap_or_default().max(seen))

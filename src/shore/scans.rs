@@ -2,6 +2,7 @@
 //! directory leave time for other work.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Directory;
+use super::known::Known;
 use crate::fault::Fault;
-use crate::local::{self, DiskError, Hint, Rules, Scan, Watcher};
+use crate::local::{self, DiskError, Found, Hint, Rules, Scan, Watcher};
 use crate::names::RelPath;
 
 /// Minimum pause between two scans of a whole directory, however many events are lost.
@@ -26,6 +28,8 @@ const HINTS: usize = 16 * 1024;
 pub(super) struct Scanned {
     /// Scans of the whole location (`None`) or of a directory below it.
     pub(super) scans: Vec<(Option<RelPath>, Result<Scan, DiskError>)>,
+    /// What the ledger knew before a scan of the whole location; nothing for other scans.
+    pub(super) known: Known,
     /// Whether the location had been replaced by another directory than the watched one.
     pub(super) was_stale: bool,
     /// Error of the first directory that could not be watched; `None` if all directories are watched.
@@ -135,12 +139,14 @@ impl Scans {
     }
 
     /// Starts a scan. Each directory is watched before it is listed, so that no change is missed in between. A scan of
-    /// the whole location first starts a new watcher if there is none or if the location was replaced.
+    /// the whole location first starts a new watcher if there is none or if the location was replaced, and leaves out what
+    /// the ledger knows.
     fn begin(&mut self, directory: &Arc<Directory>, rules: &Rules, below: Vec<Option<RelPath>>) {
         let (rules, mut watcher, begun) = (rules.clone(), self.watcher.clone(), Instant::now());
-        let hints = below.contains(&None).then(|| self.hints.clone());
+        let (is_whole, minds_owners) = (below.contains(&None), rules.minds_owners());
+        let hints = is_whole.then(|| self.hints.clone());
         let (directory, witness) = (Arc::clone(directory), directory.writers.witness().clone());
-        let work = move || {
+        let work = move |mut known: Known| {
             let (mut unwatched, mut was_stale) = (None, false);
             if let Some(hints) = hints.filter(|_| watcher.as_ref().is_none_or(Watcher::is_stale)) {
                 was_stale = watcher.take().is_some();
@@ -151,17 +157,25 @@ impl Scans {
             }
             let mut scans = Vec::with_capacity(below.len());
             for below in below {
-                let scan = local::scan(&rules, below.as_ref(), &mut |directory, inode| {
+                let mut enter = |directory: &Path, inode| {
                     let entered = watcher.as_ref().map_or(Ok(()), |one| one.enter(directory, inode, below.is_some()));
                     if let Err(error) = entered {
                         unwatched.get_or_insert(error);
                     }
-                });
+                };
+                let mut is_known = |found: &Found| known.see(&found.path, &found.traits);
+                let scan = local::scan(&rules, below.as_ref(), &mut enter, &mut is_known);
                 scans.push((below, scan));
             }
-            Scanned { scans, watcher, was_stale, unwatched, begun }
+            Scanned { scans, known, watcher, was_stale, unwatched, begun }
         };
-        self.running.spawn(async move { directory.on_disk(work).await });
+        self.running.spawn(async move {
+            let known = match is_whole {
+                true => Known::read(&directory, minds_owners).await?,
+                false => Known::nothing(minds_owners),
+            };
+            directory.on_disk(move || work(known)).await
+        });
     }
 
     /// Waits for the result of the running scan; `None` if none is running.

@@ -24,7 +24,7 @@ pub enum Concern {
     /// The location can't be used.
     Location,
     /// A file system does not respond.
-    Silence,
+    Unresponsive,
     /// All deletions in the directory are held back.
     Deletions,
     /// Deletions below this path are held back because another file system is mounted there than before.

@@ -31,7 +31,7 @@ impl Access {
         Digest::of(token.expose_secret().as_bytes()) == Digest::of(given)
     }
 
-    /// Returns whether orders are accepted from anyone.
+    /// Returns whether orders are accepted at all.
     pub(super) fn takes_orders(&self) -> bool {
         !matches!(self, Self::Public(None))
     }

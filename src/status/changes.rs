@@ -1,5 +1,5 @@
 //! `/api/changes`: keeps a status page up to date. The page gets the whole document once, then only the differences, as
-//! JSON merge patches (RFC 7396), and no more bytes in a second than a slow link bears.
+//! JSON merge patches (RFC 7396), at a rate that a slow link can carry.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -32,7 +32,7 @@ where
 }
 
 struct Changes<F> {
-    /// What the page knows.
+    /// The state that the page has received.
     shown: Option<Value>,
     next: Instant,
     now: F,
@@ -75,7 +75,7 @@ fn pause_after(bytes: u64, bytes_per_second: u64) -> Duration {
     Duration::from_millis((bytes + FRAME) * 1000 / bytes_per_second.max(1)).clamp(BEAT, LONGEST_WAIT)
 }
 
-/// Returns the merge patch that makes `new` of `old`; `None` if they are equal. A field whose value is `null` counts as
+/// Returns the merge patch that turns `old` into `new`; `None` if they are equal. A field whose value is `null` counts as
 /// missing. A change of the field `at` alone, the time of the document, counts as no change.
 fn difference(old: &Value, new: &Value) -> Option<Value> {
     let (Value::Object(old), Value::Object(new)) = (old, new) else {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::convert::moment;
 use super::document::{LinkState, QueueStatus, VesselStatus};
 use super::reporter::{Reporter, local, quoted};
-use crate::ledger::{DeliveryStory, Ending, VersionStory};
+use crate::ledger::{DeliveryHistory, Ending, VersionHistory};
 use crate::names::DirectoryName;
 use crate::records::DeliveryState;
 use crate::settings::Priority;
@@ -33,8 +33,8 @@ pub struct DeliveryReport {
     pub delivered: Option<Timestamp>,
     /// How the vessel's copy was verified.
     pub verified: Option<String>,
-    /// The file on the vessel that was moved or copied, or of which blocks were copied, to make this one, as
-    /// `directory/path`; `null` when it was sent.
+    /// The file on the vessel from which this one was made, by moving it, copying it or copying some of its blocks, as
+    /// `directory/path`; `null` when the file was sent.
     pub made_from: Option<String>,
     /// Bytes of the file that were moved or copied from there; `null` when none were, or in an older ledger.
     pub saved_bytes: Option<u64>,
@@ -46,12 +46,12 @@ pub struct DeliveryReport {
     pub you_can: Vec<String>,
 }
 
-fn is_open(delivery: &DeliveryStory) -> bool {
+fn is_open(delivery: &DeliveryHistory) -> bool {
     !matches!(delivery.state, DeliveryState::Acknowledged | DeliveryState::Superseded | DeliveryState::Expired)
 }
 
 impl Reporter<'_> {
-    pub(super) fn delivery(&self, history: &VersionStory, delivery: &DeliveryStory) -> DeliveryReport {
+    pub(super) fn delivery(&self, history: &VersionHistory, delivery: &DeliveryHistory) -> DeliveryReport {
         let (now, next_try, you_can) = match delivery.state {
             DeliveryState::Acknowledged => ("delivered".to_owned(), None, Vec::new()),
             DeliveryState::Superseded => (ended(history), None, Vec::new()),
@@ -77,7 +77,7 @@ impl Reporter<'_> {
     }
 
     /// Describes the state of an open delivery; returns it with the time of the next attempt and possible actions.
-    fn open(&self, history: &VersionStory, delivery: &DeliveryStory) -> (String, Option<Timestamp>, Vec<String>) {
+    fn open(&self, history: &VersionHistory, delivery: &DeliveryHistory) -> (String, Option<Timestamp>, Vec<String>) {
         let name = delivery.vessel.as_str();
         let Some(vessel) = self.document.vessels.iter().find(|vessel| vessel.name == name) else {
             let mend = format!("add [Vessel {name}] again, or start contentmonster, which drops the deliveries to it");
@@ -121,7 +121,7 @@ impl Reporter<'_> {
             LinkState::Connected => self.connected(history, delivery, vessel),
             LinkState::Elsewhere => {
                 let shore = vessel.shore.as_deref().unwrap_or_default();
-                (format!("the shore {shore} serves the vessel; `why` says more there"), None, Vec::new())
+                (format!("the shore {shore} serves the vessel; run `why` on that host for details"), None, Vec::new())
             }
         }
     }
@@ -135,13 +135,13 @@ impl Reporter<'_> {
         Some((format!("[Directory {name}] is paused since {}{until}{note}", local(pause.since)), pause.until))
     }
 
-    /// Explains what a delivery that is due waits for: files of the directory that the vessel does not store, files with a
-    /// higher priority, or those before it in its queue.
+    /// Explains what a due delivery waits for: a failed file of its directory that is retried first, files with a higher
+    /// priority, or the files before it in its queue.
     fn turn(&self, name: &DirectoryName, vessel: &VesselStatus) -> String {
         let held = vessel.retried_first.as_ref().filter(|first| first.directory == name.as_str());
         if let Some(first) = held {
             return format!(
-                "waits; another file of {name} failed, and this one may be held back for the same reason: {}/{}: {}",
+                "waits: another file of {name} failed and is retried first: {}/{}: {}",
                 first.directory, first.path, first.reason
             );
         }
@@ -173,7 +173,7 @@ impl Reporter<'_> {
     }
 
     /// Explains that a delivery expired.
-    fn expired(&self, history: &VersionStory, delivery: &DeliveryStory) -> String {
+    fn expired(&self, history: &VersionHistory, delivery: &DeliveryHistory) -> String {
         let at = delivery.expired_at.map(|at| format!(" at {}", local(moment(at)))).unwrap_or_default();
         let directory = &history.version.directory;
         format!("expired{at}: not received within Expire of [Directory {directory}], so it is not sent any more")
@@ -181,15 +181,16 @@ impl Reporter<'_> {
 
     fn connected(
         &self,
-        history: &VersionStory,
-        delivery: &DeliveryStory,
+        history: &VersionHistory,
+        delivery: &DeliveryHistory,
         vessel: &VesselStatus,
     ) -> (String, Option<Timestamp>, Vec<String>) {
         let version = &history.version;
         let place = (version.directory.as_str(), version.path.to_string());
         let transfer = vessel.transfers.iter().find(|t| (t.directory.as_str(), &t.path) == (place.0, &place.1));
         if let Some(transfer) = transfer {
-            let now = format!("under way: {} of {} bytes, {}", transfer.taken, transfer.bytes, delivery.state.as_str());
+            let now =
+                format!("in progress: {} of {} bytes, {}", transfer.taken, transfer.bytes, delivery.state.as_str());
             return (now, None, Vec::new());
         }
         let due = moment(delivery.due_at);
@@ -207,7 +208,7 @@ impl Reporter<'_> {
 }
 
 /// Returns why a delivery waits although it is due, and until when: a schedule, a budget or a link holds it back.
-fn held(history: &VersionStory, vessel: &VesselStatus) -> Option<(String, Option<Timestamp>)> {
+fn held(history: &VersionHistory, vessel: &VesselStatus) -> Option<(String, Option<Timestamp>)> {
     let queue = vessel.queues.iter().find(|queue| queue.directory == history.version.directory.as_str())?;
     let held = queue.held.as_ref()?;
     let now = match (&queue.opens, held.until) {
@@ -221,7 +222,7 @@ fn held(history: &VersionStory, vessel: &VesselStatus) -> Option<(String, Option
 }
 
 /// Explains why a delivery was superseded.
-fn ended(history: &VersionStory) -> String {
+fn ended(history: &VersionHistory) -> String {
     match (history.ended, history.forgotten_at) {
         (Some((_, Ending::Superseded)), _) => "not needed: a newer version replaced this one",
         (Some(_), _) => "not needed: the source of the file disappeared",

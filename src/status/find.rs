@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::ledger::{LedgerError, LedgerView, VersionStory};
+use crate::ledger::{LedgerError, LedgerView, VersionHistory};
 use crate::local::{self, EXPIRED, PROCESSED};
 use crate::names::{DirectoryName, RelPath};
 use crate::settings::{Directory, Settings};
@@ -23,7 +23,7 @@ pub struct Meant<'a> {
     /// The file's path below the directory's location.
     pub path: RelPath,
     /// The file's versions in the ledger, oldest first; may be empty.
-    pub versions: Vec<VersionStory>,
+    pub versions: Vec<VersionHistory>,
 }
 
 /// Finds the file that a person names: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory.

@@ -1,4 +1,4 @@
-//! What the status page shows of the whole fleet: the parts of the [`Document`] that fit into a line for each vessel.
+//! The data of the whole fleet for the status page: the parts of the [`Document`] that fit into one line per vessel.
 //!
 //! Fields without a value are left out, because the page receives the document as a JSON merge patch, in which `null`
 //! removes a field. Times are milliseconds since 1970.
@@ -41,7 +41,7 @@ struct Fleet<'a> {
 struct Line<'a> {
     /// The vessel's position in the settings.
     order: usize,
-    /// The number of its [`Rank`](super::rank::Rank): 0 is the worst, below 3 means trouble.
+    /// The number of its [`Rank`](super::rank::Rank): 0 is the worst; below 3, something keeps files from the vessel.
     rank: u8,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,7 +79,7 @@ struct Line<'a> {
     shore: Option<&'a str>,
 }
 
-/// A shore. What changes with each renewal of its lease is left out, because it would be sent again and again.
+/// A shore. Leaves out the values that change with each renewal of its lease, because they would be sent again and again.
 #[derive(Serialize)]
 struct ShoreLine<'a> {
     holder: &'a str,
@@ -88,7 +88,7 @@ struct ShoreLine<'a> {
     directories: usize,
     housekeeping: bool,
     drained: bool,
-    /// Whether its lease has run out.
+    /// Whether its lease has expired.
     lost: bool,
 }
 

@@ -1,20 +1,20 @@
-//! Forecasts when queues are sent: a calculation with the rates of the ways, the windows and the budgets, without the
-//! clock and without any state.
+//! Forecasts when queues are sent, from the rates of the ways, the windows and the budgets. Uses neither the clock nor any
+//! state.
 
 use std::ops::Range;
 
 use crate::settings::{Limit, Priorities, Priority, Reserve, Schedule};
 
-/// The bytes on the link for 100 bytes of files.
+/// The bytes on the link for each byte of a file.
 const PERCENT: f64 = 1.07;
-/// The end of a budget that is left for what belongs to a connection.
+/// The bytes of a budget that are left for logins and ends of connections.
 const LEFT: u64 = 48 << 10;
 
-/// What is known about the ways to a vessel.
+/// The state of the ways to a vessel.
 pub(super) struct Course<'a> {
     /// The time that the forecast covers, in milliseconds since 1970.
     pub(super) during: Range<i64>,
-    /// The ways that may carry, the best one first.
+    /// The ways that may be used, the best one first.
     pub(super) ways: Vec<Way<'a>>,
     pub(super) budgets: Vec<BudgetLeft>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Way<'a> {
     pub(super) budgets: Vec<usize>,
 }
 
-/// One limit of a budget, and what is used of it.
+/// One limit of a budget, and its used part.
 #[derive(Clone, Copy)]
 pub(super) struct BudgetLeft {
     pub(super) limit: Limit,
@@ -39,7 +39,7 @@ pub(super) struct BudgetLeft {
 }
 
 impl BudgetLeft {
-    /// Returns how many bytes of files of a priority it lets through.
+    /// Returns how many bytes of files of a priority it still allows.
     fn room(&self, priority: Priority) -> f64 {
         let reserve = self.reserve.filter(|reserve| !reserve.priorities().contains(priority));
         let all = reserve.map_or(self.limit.bytes, |reserve| reserve.leaves(&self.limit));
@@ -58,8 +58,8 @@ pub(super) struct Lane<'a> {
 /// When the files of a lane are expected to be sent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Expected {
-    /// Pieces of time, in which bytes are sent at one rate: the beginning in milliseconds since 1970, the offset of the
-    /// first byte, and the bytes per millisecond.
+    /// Intervals in which bytes are sent at one rate: the start in milliseconds since 1970, the offset of the first byte,
+    /// and the bytes per millisecond.
     pieces: Vec<(f64, f64, f64)>,
     bytes: f64,
     end: Option<f64>,
@@ -91,8 +91,8 @@ impl Expected {
     }
 }
 
-/// Forecasts when the lanes are sent, the first one first. Also returns why nothing more is known, if that is so: the name
-/// of the way whose rate is missing.
+/// Forecasts when the lanes are sent; earlier lanes go first. If the forecast ends early because the rate of a way is not
+/// known, also returns the name of that way.
 pub(super) fn forecast(course: &Course<'_>, lanes: &[Lane<'_>]) -> (Vec<Expected>, Option<String>) {
     let Course { during, ways, budgets } = course;
     let mut budgets = budgets.clone();
@@ -139,7 +139,7 @@ pub(super) fn forecast(course: &Course<'_>, lanes: &[Lane<'_>]) -> (Vec<Expected
         let sent = lanes[lane].bytes as f64 - left[lane];
         expected[lane].pieces.push((at, sent, rate));
         at += bytes / rate;
-        // A rest of less than a microsecond would not end.
+        // Skips a rest of less than a microsecond, which rounding might keep above 0 forever.
         at = if edge - at < 0.001 { edge } else { at };
         left[lane] -= bytes;
         ways[way].budgets.iter().for_each(|at| budgets[*at].used += (bytes * PERCENT).ceil() as u64);

@@ -27,7 +27,7 @@ use super::trouble_times::TroubleTimes;
 use super::vessel_status::{Sources, outlook};
 use crate::clock::Clock;
 use crate::ledger::{LedgerError, LedgerView, Work};
-use crate::local::{FreeSpace, Rooms};
+use crate::local::{FreeSpace, FreeSpaces};
 use crate::names::{DirectoryName, VesselName};
 use crate::settings::Priority;
 use crate::shore::Concern;
@@ -40,10 +40,10 @@ pub struct Gatherer {
     place: Place,
     ledger: LedgerView,
     clock: Clock,
-    rooms: Rooms,
+    free_spaces: FreeSpaces,
     running: Option<Running>,
     last: Mutex<Option<(Instant, Arc<Document>)>>,
-    /// What was read from the ledger last.
+    /// The last state read from the ledger.
     recorded: Mutex<Option<Arc<Recorded>>>,
     cpu: CpuMeter,
     trouble_times: TroubleTimes,
@@ -56,7 +56,7 @@ impl Gatherer {
             place,
             ledger,
             clock,
-            rooms: Rooms::default(),
+            free_spaces: FreeSpaces::default(),
             running: None,
             last: Mutex::default(),
             recorded: Mutex::default(),
@@ -67,8 +67,8 @@ impl Gatherer {
 
     /// Uses the free space that other modules have already queried.
     #[must_use]
-    pub fn with_rooms(self, rooms: Rooms) -> Self {
-        Self { rooms, ..self }
+    pub fn with_rooms(self, free_spaces: FreeSpaces) -> Self {
+        Self { free_spaces, ..self }
     }
 
     /// Adds the state of the running program.
@@ -93,7 +93,7 @@ impl Gatherer {
         Ok(document)
     }
 
-    /// Returns what the page shows of the whole fleet.
+    /// Returns the page's data about the whole fleet.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -101,8 +101,8 @@ impl Gatherer {
         Ok(super::fleet::fleet(&*self.document().await?).unwrap_or_default())
     }
 
-    /// Returns what the page shows of one vessel: all that the document has of it, and its log lines. Without `vessel`
-    /// there is none of this name.
+    /// Returns the page's data about one vessel: its part of the document, and its log lines. `vessel` is `null` if no
+    /// vessel has this name.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -121,8 +121,8 @@ impl Gatherer {
         *self.last.lock().await = None;
     }
 
-    /// Returns the bytes sent to each vessel, or to `only` this one, in each of the last seconds, oldest first. The lists
-    /// of all vessels end with the same second.
+    /// Returns how many bytes were sent to each vessel in each of the last seconds, oldest first. If `only` is given,
+    /// returns the list of this vessel alone. The lists of all vessels end with the same second.
     pub fn throughput(&self, only: Option<&str>) -> BTreeMap<String, Vec<u64>> {
         let Some(running) = &self.running else { return BTreeMap::new() };
         let now = running.live.second();
@@ -157,7 +157,7 @@ impl Gatherer {
         &self.ledger
     }
 
-    /// Returns the settings that decide what is sent when.
+    /// Returns the settings that decide the order and the times of sending.
     pub(super) fn sending(&self) -> Arc<Sending> {
         self.place.sending.clone()
     }
@@ -172,7 +172,8 @@ impl Gatherer {
         self.running.as_ref().map_or(0, |running| running.rate(vessel))
     }
 
-    /// Returns the vessels that have a queue, or `only` this one: those of the settings in their order, then others.
+    /// Returns the vessels that have queued deliveries: first those in the settings, in the order of the settings, then
+    /// the others by name. If `only` is given, returns this vessel alone.
     pub(super) async fn vessels_with_queue(&self, only: Option<&str>) -> Result<Vec<VesselName>, LedgerError> {
         if let Some(only) = only {
             return Ok(vec![VesselName::new(only)]);
@@ -187,8 +188,8 @@ impl Gatherer {
         Ok(configured.chain(others).cloned().collect())
     }
 
-    /// Returns the ledger's part of a document; the last known one while the ledger of the running program is away, with
-    /// the reason.
+    /// Reads the ledger's part of a document. If the ledger of the running program is unavailable, returns the part
+    /// that was read last, with the error.
     async fn recorded(&self, now: i64) -> Result<(Arc<Recorded>, Option<String>), LedgerError> {
         match Recorded::read(&self.ledger, &self.place.routes, now).await {
             Ok(recorded) => {
@@ -264,7 +265,7 @@ impl Gatherer {
     async fn disks(&self) -> Vec<DiskStatus> {
         let (places, min_free) = (&self.place.disks, self.place.min_free);
         let mut seen = HashSet::new();
-        let found = places.iter().zip(self.rooms.at(places).await);
+        let found = places.iter().zip(self.free_spaces.at(places).await);
         let found =
             found.filter_map(|(place, space)| Some((place, space?))).filter(|(_, space)| seen.insert(space.disk));
         let status = |(place, space): (&PathBuf, FreeSpace)| DiskStatus {
@@ -280,7 +281,7 @@ impl Gatherer {
         self.place.routes.budgets(spent, usage, now)
     }
 
-    /// Returns why the files of each directory may not be sent to a vessel now, without those that may.
+    /// Returns, for each directory whose files may not be sent to a vessel now, the reason.
     pub(super) async fn held(&self, name: &VesselName) -> Result<HashMap<DirectoryName, Held>, LedgerError> {
         let (sending, routes, now) = (&self.place.sending, &self.place.routes, self.now_ms());
         if sending.is_plain(name) {

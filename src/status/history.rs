@@ -9,7 +9,7 @@ use super::delivery_report::DeliveryReport;
 use super::find::Meant;
 use super::on_shore::look;
 use super::reporter::{MOMENT, Reporter, awaits_deletion};
-use crate::ledger::{Ending, VersionStory};
+use crate::ledger::{Ending, VersionHistory};
 use crate::local::{self, EXPIRED, PROCESSED, PathState};
 use crate::names::{RelPath, VesselName};
 use crate::records::{DeliveryState, VersionKind};
@@ -63,7 +63,7 @@ pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselNa
     let fitting = |report: DeliveryReport| {
         if directory.is_some() { report } else { DeliveryReport { you_can: Vec::new(), ..report } }
     };
-    let chapter = |history: &VersionStory| {
+    let chapter = |history: &VersionHistory| {
         let wanted = history.deliveries.iter().filter(|delivery| only.is_none_or(|only| *only == delivery.vessel));
         Chapter {
             version: history.version.id.0,
@@ -85,7 +85,7 @@ pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselNa
 }
 
 /// Returns what happened to a version, as a phrase.
-fn outcome(history: &VersionStory, directory: Option<&Directory>, is_gone: bool) -> String {
+fn outcome(history: &VersionHistory, directory: Option<&Directory>, is_gone: bool) -> String {
     let mirror = directory.is_some_and(Directory::is_mirror);
     match (history.ended, history.forgotten_at) {
         (Some((_, Ending::Superseded)), _) => "replaced by a newer version",
@@ -93,7 +93,7 @@ fn outcome(history: &VersionStory, directory: Option<&Directory>, is_gone: bool)
         (Some((_, Ending::Retired)), _) => return retired(history, directory),
         (Some((_, Ending::Expired)), _) => return expired(history),
         (None, Some(_)) if history.version.kind == VersionKind::Skipped => {
-            "skipped: the vessels keep the previous version until nothing exists at this path"
+            "skipped: the vessels keep the previous version until this path is deleted here"
         }
         (None, Some(_)) => "forgotten: not sent to any vessel until the file changes",
         (None, None) if history.complete && is_gone && directory.is_some_and(|one| awaits_deletion(history, one)) => {
@@ -110,7 +110,7 @@ fn outcome(history: &VersionStory, directory: Option<&Directory>, is_gone: bool)
 }
 
 /// Returns, as a phrase, under which name below `processed/` a retired version was moved.
-fn retired(history: &VersionStory, directory: Option<&Directory>) -> String {
+fn retired(history: &VersionHistory, directory: Option<&Directory>) -> String {
     let retired = match has_expired(history) {
         true => "delivered to every vessel that received it before it expired, and retired",
         false => "delivered everywhere and retired",
@@ -128,7 +128,7 @@ fn retired(history: &VersionStory, directory: Option<&Directory>) -> String {
 }
 
 /// Returns, as a phrase, where a version was moved that expired before any vessel had it.
-fn expired(history: &VersionStory) -> String {
+fn expired(history: &VersionHistory) -> String {
     let to = history.processed.as_ref().unwrap_or(&history.version.path);
     format!("expired before any vessel received it; its source was moved to {EXPIRED}/{to}")
 }
@@ -139,7 +139,7 @@ fn is_beside_directory(directory: &Directory, path: &RelPath) -> bool {
     local::within(MOMENT, move || local::is_directory_in_processed(&location, &path)).unwrap_or(false)
 }
 
-fn has_expired(history: &VersionStory) -> bool {
+fn has_expired(history: &VersionHistory) -> bool {
     history.deliveries.iter().any(|delivery| delivery.state == DeliveryState::Expired)
 }
 

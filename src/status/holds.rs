@@ -7,19 +7,19 @@ use super::document::Held;
 use super::routes::Budgets;
 use crate::settings::{Directory, Priority, Schedule, Vessel, Way};
 
-/// What is known about a vessel when it is asked why files wait.
+/// The state of a vessel that explains why files wait.
 pub(super) struct Situation<'a> {
     pub(super) vessel: &'a Vessel,
     pub(super) budgets: &'a Budgets,
-    /// The name of the way that carries; `None` if the vessel is not connected.
+    /// The name of the way in use; `None` if the vessel is not connected.
     pub(super) carries: Option<&'a str>,
     /// Milliseconds since 1970.
     pub(super) now: i64,
 }
 
 impl Situation<'_> {
-    /// Returns why files of a directory with a priority may not be sent; `None` if they may. Without `directory`, those of
-    /// a directory that is not configured any more.
+    /// Returns why the files of a directory may not be sent; `None` if they may. `directory` is `None` for the files of a
+    /// directory that is not configured any more.
     pub(super) fn held(&self, directory: Option<&Directory>) -> Option<Held> {
         let priority = directory.map(|directory| directory.priority).unwrap_or_default();
         self.by_schedule(directory, priority).or_else(|| self.by_ways(priority))
@@ -36,7 +36,7 @@ impl Situation<'_> {
         Some(Held { by: "schedule".into(), why: format!("the Schedule of {of} is closed"), until: Some(until) })
     }
 
-    /// Returns why the way that carries may not carry files of a priority, or if none carries, why no way may.
+    /// Returns why the way in use may not carry files of a priority or, if no single way is in use, why no way may.
     fn by_ways(&self, priority: Priority) -> Option<Held> {
         let mut ways = self.vessel.ways.iter();
         if let Some(name) = self.carries.filter(|_| !self.vessel.together && self.vessel.ways.len() > 1) {
@@ -82,7 +82,8 @@ impl Held {
     }
 }
 
-/// Returns when all of `schedules` are open together; `None` if they are at the time `at`, in milliseconds since 1970.
+/// Returns when all of `schedules` open together; `None` if they are open at the time `at` (milliseconds since 1970), or
+/// are never open together.
 pub(super) fn opens(schedules: &[&Schedule], at: i64) -> Option<Timestamp> {
     let opens = Schedule::next_open(schedules, at)?;
     (opens > at).then(|| Timestamp::from_millisecond(opens).unwrap_or(Timestamp::MAX))

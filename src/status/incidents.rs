@@ -1,4 +1,4 @@
-//! The troubles that commands and webhooks are told of, as the status document shows them.
+//! The incidents of which commands and webhooks are notified, as the status document shows them.
 
 use super::document::{Daemon, Document, LinkState, VesselStatus};
 use super::gather::Gatherer;
@@ -7,12 +7,12 @@ use crate::names::{DirectoryName, VesselName};
 use crate::notifications::{Incident, IncidentKind};
 use crate::shore::Concern;
 
-/// How long after the start, in milliseconds, the directories may not be looked through yet.
+/// Time after the start, in milliseconds, in which the first scans of the directories may still run.
 const EARLY: i64 = 30_000;
 
 impl Gatherer {
-    /// Returns the troubles, each with the time when it began; `None` shortly after the start, while the directories were
-    /// not looked through yet.
+    /// Returns the current incidents, each with its start time; `None` shortly after the program's start, until the
+    /// directories were scanned, or if the program does not run.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -39,7 +39,7 @@ impl Gatherer {
             let (held, others): (Vec<_>, Vec<_>) = troubles
                 .into_iter()
                 .partition(|(concern, _)| matches!(concern, Concern::Deletions | Concern::HeldBack(_)));
-            // Low space on the ledger's disk is a trouble of the disk.
+            // Low space on the ledger's disk is reported as an incident of the disk.
             let others = others.into_iter().filter(|(concern, _)| *concern != Concern::DiskSpace);
             for (kind, texts) in [
                 (IncidentKind::DeletionsHeld, held.into_iter().map(|(_, text)| text).collect::<Vec<_>>()),
@@ -58,8 +58,8 @@ impl Gatherer {
         Ok(Some(incidents))
     }
 
-    /// Returns the vessels that are away, and those that were not reached yet since the start: what was told of them before
-    /// is not over.
+    /// Returns the vessels that are away, and those that were not reached yet since the start, because an incident that was
+    /// reported before the start has not ended.
     fn away(&self, document: &Document, now: i64) -> Vec<Incident> {
         let incident = |vessel: &VesselStatus| {
             let after = self.sending().vessel(&VesselName::new(&vessel.name))?.away_after;

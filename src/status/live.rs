@@ -44,7 +44,7 @@ pub(super) struct LiveVessel {
     pub(super) link: LiveLink,
     pub(super) transfers: HashMap<VersionId, LiveTransfer>,
     pub(super) meter: Meter,
-    /// What each way carried lately.
+    /// The recent rate of each way.
     recent: HashMap<Option<String>, RecentRate>,
     pub(super) sent: u64,
     pub(super) saved: u64,
@@ -56,7 +56,7 @@ pub(super) struct LiveVessel {
     trouble: Option<(i64, String)>,
 }
 
-/// What a vessel acknowledged since the program started.
+/// The numbers of deliveries that a vessel acknowledged since the program started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// Number of files.
@@ -101,7 +101,7 @@ pub(super) enum LiveLink {
 }
 
 impl LiveLink {
-    /// Returns the way that carries, and why that one; `None` if the vessel has only one, or is not connected.
+    /// Returns the way in use, and why it was chosen; `None` if the vessel has only one, or is not connected.
     pub(super) fn way(&self) -> Option<(&str, &str)> {
         match self {
             Self::Connected { way: Some((way, why)), .. } => Some((way, why)),
@@ -151,7 +151,7 @@ impl Live {
         self.state().vessels.get(name).is_some_and(|vessel| matches!(vessel.link, LiveLink::Away { .. }))
     }
 
-    /// Returns what a vessel acknowledged since the program started.
+    /// Returns the numbers of deliveries that a vessel acknowledged since the program started.
     pub fn done(&self, name: &VesselName) -> Done {
         self.state().vessels.get(name).map(|vessel| vessel.done).unwrap_or_default()
     }
@@ -194,7 +194,7 @@ impl Default for LiveVessel {
 }
 
 impl LiveVessel {
-    /// Returns what a way carried lately while there was more to send: when that was measured, in milliseconds since 1970,
+    /// Returns the recent rate of a way, measured while there was more to send: the time in milliseconds since 1970,
     /// and the bytes per second.
     pub(super) fn recent_rate(&self, way: Option<&str>) -> Option<(i64, u64)> {
         let recent = self.recent.iter().find(|(name, _)| name.as_deref() == way).map(|(_, recent)| recent)?;
@@ -312,7 +312,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::records::{FileStamp, VersionKind};
+    use crate::records::{Entry, FileStamp, VersionKind};
 
     struct Stage {
         seconds: Arc<AtomicU64>,
@@ -328,9 +328,7 @@ mod tests {
     }
 
     fn version(size: u64) -> Version {
-        Version {
-            id: VersionId(7),
-            directory: DirectoryName::new("docs"),
+        let entry = Entry {
             path: RelPath::new("a").unwrap(),
             stamp: FileStamp { size, mtime: 0, mtime_nanos: 0, inode: 1 },
             kind: VersionKind::File,
@@ -339,7 +337,8 @@ mod tests {
             target: Vec::new(),
             digest: None,
             chunk_size: 100,
-        }
+        };
+        Version { id: VersionId(7), directory: DirectoryName::new("docs"), entry }
     }
 
     impl Stage {

@@ -77,7 +77,7 @@ impl RecentRate {
                 self.rate = if self.rate == 0.0 { self.bytes as f64 } else { self.rate + change / Self::SECONDS };
                 self.at = now;
             }
-            // The first second of a burst is a part of one only.
+            // The first second of a burst is incomplete, so its bytes show no rate.
             (self.second, self.bytes, self.is_full) = (second, 0, follows && is_more_to_send);
         }
         self.bytes += bytes;

@@ -162,7 +162,7 @@ impl Shown {
         )?;
         out.gauges(
             "queue_held_files",
-            "Files waiting for a vessel until a schedule, a budget or a link lets them pass, by priority",
+            "Files waiting for a vessel until a schedule, a budget or a link allows them, by priority",
             self.queues(|queue| if queue.held.is_some() { queue.waiting.files } else { 0 }),
         )?;
         out.gauges("in_flight_files", "Deliveries in progress to a vessel", each(|v| v.in_flight))?;
@@ -211,7 +211,7 @@ impl Shown {
         )?;
         out.gauges(
             "way_carries",
-            "1: the way carries the connection to the vessel",
+            "1: the connection to the vessel uses this way",
             self.ways(|way| u64::from(way.carries)),
         )?;
         out.gauges("way_bytes_today", "Bytes on a way to a vessel today (UTC)", self.ways(|way| way.bytes_today))?;

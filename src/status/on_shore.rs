@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::reporter::{MOMENT, Reporter, awaits_deletion, local, quoted};
-use crate::ledger::VersionStory;
+use crate::ledger::VersionHistory;
 use crate::local::{self, DiskError, Found, Kind, PathState, Rules};
 use crate::names::{DirectoryName, RelPath};
 use crate::records::FileStamp;
@@ -24,10 +24,10 @@ impl Reporter<'_> {
     pub(super) fn not_configured(
         &self,
         name: &DirectoryName,
-        versions: &[VersionStory],
+        versions: &[VersionHistory],
     ) -> Option<(String, Vec<String>)> {
         let waits =
-            |history: &VersionStory| history.ended.is_none() && !history.complete && history.forgotten_at.is_none();
+            |history: &VersionHistory| history.ended.is_none() && !history.complete && history.forgotten_at.is_none();
         versions.iter().any(waits).then(|| {
             let why = format!("[Directory {name}] is no longer in the settings, so its undelivered files wait");
             let file = self.settings.file.display();
@@ -49,7 +49,7 @@ impl Reporter<'_> {
     pub(super) fn disk(
         &self,
         (directory, state): (&Directory, Option<Result<PathState, DiskError>>),
-        versions: &[VersionStory],
+        versions: &[VersionHistory],
     ) -> Option<(String, Vec<String>)> {
         let current = versions.last().filter(|version| version.ended.is_none());
         let trouble = self.document.directories.iter().find(|one| one.name == directory.name.as_str());
@@ -89,17 +89,21 @@ impl Reporter<'_> {
                 Some((format!("skipped: {}; only regular files are delivered", kind.why_skipped()), Vec::new()))
             }
             (PathState::Gone, Some(current)) if awaits_deletion(current, directory) => Some(match trouble {
-                Some(trouble) => {
-                    (format!("the source is gone; its deletion on the vessels is held back: {trouble}"), Vec::new())
-                }
+                Some(trouble) => (
+                    format!("the source no longer exists; its deletion on the vessels is held back: {trouble}"),
+                    Vec::new(),
+                ),
                 None if self.document.daemon.is_none() => (
-                    "the source is gone; the vessels' copies are deleted once contentmonster runs".to_owned(),
+                    "the source no longer exists; the vessels' copies are deleted once contentmonster runs".to_owned(),
                     self.start(),
                 ),
-                None => ("the source is gone; the vessels' copies are about to be deleted".to_owned(), Vec::new()),
+                None => {
+                    ("the source no longer exists; the vessels' copies are about to be deleted".to_owned(), Vec::new())
+                }
             }),
             (PathState::Gone, Some(current)) if !current.complete => Some((
-                "the source is gone; the remaining deliveries are dropped once contentmonster detects this".to_owned(),
+                "the source no longer exists; the remaining deliveries are dropped once contentmonster detects this"
+                    .to_owned(),
                 Vec::new(),
             )),
             (PathState::Gone, _) => None,
@@ -123,7 +127,7 @@ impl Reporter<'_> {
             let why = format!("skipped: MinSize or MaxSize of [Directory {name}] excludes this file");
             (why, vec!["change these keys in the settings".to_owned()])
         } else if self.settings.vessels_of(name).is_empty() {
-            let why = format!("skipped: no vessel takes [Directory {name}]");
+            let why = format!("skipped: no vessel receives [Directory {name}]");
             (why, vec!["remove the directory from the vessels' IgnoreDirs, or add it to their Dirs".to_owned()])
         } else if let Some(trouble) = trouble {
             (format!("not taken in yet: {trouble}"), Vec::new())
@@ -149,7 +153,8 @@ impl Reporter<'_> {
             false => format!(", and then for the next Interval (every {})", duration(directory.interval)),
         };
         let why = format!(
-            "{what} (last change {changed}): waiting until it is closed, or has been unchanged for {quiet}{interval}"
+            "{what} (last change {changed}): waiting until the file is closed, or has not changed for \
+             {quiet}{interval}"
         );
         let advice = "finish writing the file; a file that was written elsewhere and is moved here is taken in at once";
         (why, vec![advice.to_owned()])

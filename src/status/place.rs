@@ -22,7 +22,8 @@ pub struct Place {
     pub shore: String,
     /// The path of the ledger's file, or the address of its database.
     pub database: String,
-    /// A path on the disk of the ledger's file, if it is one, then one on the disk of each directory.
+    /// Paths on the disks whose free space is shown: the directory of the ledger's file, if the ledger is a file, then
+    /// the location of each directory.
     pub disks: Vec<PathBuf>,
     /// `MinFree`, in bytes.
     pub min_free: u64,

@@ -7,7 +7,7 @@ use super::document::{Amount, Document, Held, VesselStatus};
 use crate::names::{DirectoryName, VesselName};
 use crate::settings::{Schedule, Settings};
 
-/// What the plan covers, in milliseconds.
+/// The period of the plan, in milliseconds.
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// The plan. Times are RFC 3339 in UTC, sizes are bytes, rates are bytes per second.

@@ -74,7 +74,7 @@ pub struct QueueEntry {
     pub bytes: u64,
     /// `waiting` (for its turn), `held` (by a schedule, a budget or a link), `sending`, `put-off` or `parked`.
     pub state: String,
-    /// What holds the delivery back, and until when; `null` unless the state is `held`.
+    /// Why the delivery is held back, and until when; `null` unless the state is `held`.
     #[serde(default)]
     pub held: Option<Held>,
     /// Number of the file's bytes that the vessel holds; `null` unless it is being sent.
@@ -171,7 +171,7 @@ impl Gatherer {
         });
         let whole = filter == QueueFilter::default() && state == Asked::All;
         let holds = self.document().await?;
-        // The list is continued by the windows and due times of the moment when it began.
+        // Later pages use the windows and due times of the moment when the list began.
         let at = cursor.as_ref().map_or_else(|| self.now_ms(), |cursor| cursor.at);
         let mut missing = limit;
         for name in &vessels[first..] {
@@ -185,14 +185,14 @@ impl Gatherer {
             }
             let here = cursor.as_ref().filter(|cursor| cursor.vessel == name.as_str());
             if here.is_some_and(|here| here.order != order && here.place != QueueCursor::default()) {
-                let why = "the settings have changed since this list began; begin a new one";
+                let why = "the settings have changed since the first page of this list; request the first page again";
                 return Err(QueueError::Invalid(why.to_owned()));
             }
             let held = self.held(name).await?;
             let filter = match state {
                 Asked::Held if held.is_empty() => continue,
                 Asked::Held => &QueueFilter { among: Some(held.keys().cloned().collect()), ..filter.clone() },
-                // Only the running program knows what it sends.
+                // The ledger does not record which transfers run. If the program reports none, there is nothing to list.
                 Asked::Sending if live.transfers.is_empty() => continue,
                 Asked::Sending => {
                     &QueueFilter { versions: Some(live.transfers.keys().copied().collect()), ..filter.clone() }
@@ -205,7 +205,8 @@ impl Gatherer {
             let vessel = holds.vessels.iter().find(|vessel| vessel.name == name.as_str());
             for queued in &page.entries {
                 let mut entry = entry(name, queued, (&live, &held), &mut eta);
-                // What the ledger calls postponed may be on its way again, and what waits may be held back.
+                // A delivery that the ledger lists as postponed may be running again, and a waiting one may be held
+                // back.
                 let is_wanted = match state {
                     Asked::InLedger(QueueState::Waiting) => entry.state == QueueState::Waiting.as_str(),
                     Asked::InLedger(_) | Asked::Held => entry.taken.is_none(),
@@ -257,12 +258,12 @@ fn said(moment: Timestamp) -> String {
 /// When the next delivery in the order of the queue is expected to be sent.
 enum Eta {
     Unknown,
-    /// At one rate, in bytes per second, after the bytes before it.
+    /// All bytes ahead are sent at one rate, in bytes per second.
     ByRate {
         rate: u64,
         ahead: Ahead,
     },
-    /// By priorities, windows and budgets.
+    /// The forecast for each priority, with windows and budgets.
     ByLevel {
         now: i64,
         levels: Vec<(Priority, Expected)>,
@@ -272,7 +273,7 @@ enum Eta {
 }
 
 impl Eta {
-    /// Adds bytes that are still to be sent of a directory's next delivery, and returns in how many seconds they are sent.
+    /// Adds the unsent bytes of a directory's next delivery, and returns in how many seconds they are expected to be sent.
     fn after(&mut self, directory: &DirectoryName, bytes: u64) -> Option<u64> {
         match self {
             Self::Unknown => None,

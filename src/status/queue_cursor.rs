@@ -10,7 +10,7 @@ pub(super) type Ahead = [u64; Priority::ALL.len()];
 /// Where a part of the queue begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// When the list began, in milliseconds since 1970: it is continued by the windows and due times of that moment.
+    /// When the list began, in milliseconds since 1970. Later pages use the windows and due times of that moment.
     pub(super) at: i64,
     /// Fingerprint of the settings that determine the order.
     pub(super) order: u32,

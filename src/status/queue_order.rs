@@ -1,5 +1,5 @@
-//! The order in which the files for a vessel are sent, as the parts of its queue that the ledger lists. `vessel/levels`
-//! sends in this order.
+//! Computes the order in which a vessel's files are sent, as a list of stages: parts of its queue that the ledger lists one
+//! after the other. `vessel/levels` sends in this order.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,10 +19,11 @@ struct Level {
 }
 
 impl Sending {
-    /// Returns the stages of a vessel's queue at a time in milliseconds since 1970: by priority, what is due now; then
-    /// what waits for its next attempt; then what waits for its window, in the order in which the windows open.
+    /// Returns the stages of a vessel's queue at a time in milliseconds since 1970: by priority, the deliveries that
+    /// are due now; then those that wait for their next attempt; then those that wait for a window, in the order in
+    /// which the windows open.
     pub(super) fn stages(&self, name: &VesselName, at: i64) -> Vec<QueueStage> {
-        // By the time at which the window opens (0: it is open), then by priority.
+        // Keyed by the time at which the window opens (0: it is open), then by priority.
         let mut levels: BTreeMap<(i64, Priority), Level> = BTreeMap::new();
         let opens = |schedules: &[&Schedule]| match schedules.iter().all(|schedule| schedule.is_open(at)) {
             true => 0,

@@ -21,7 +21,7 @@ const REACH: i64 = 31 * 24 * 60 * 60 * 1000;
 /// Why there is no forecast after a start.
 pub const NO_RATE: &str = "the rate was not measured in the last 24 h";
 
-/// The settings that decide what is sent when.
+/// The settings that decide the order and the times of sending.
 #[derive(Debug)]
 pub(super) struct Sending {
     vessels: Vec<Vessel>,
@@ -66,7 +66,7 @@ impl Sending {
         self.vessel(name).is_none_or(of_vessel) && !self.directories.iter().any(Directory::has_own_queue)
     }
 
-    /// Returns why the files of each directory may not be sent to a vessel now, without those that may.
+    /// Returns, for each directory whose files may not be sent to a vessel now, the reason.
     pub(super) fn held(&self, outlook: &Outlook<'_>) -> HashMap<DirectoryName, Held> {
         let Some(vessel) = outlook.vessel else { return HashMap::new() };
         let (budgets, carries, now) = (outlook.budgets, outlook.carries, outlook.now);
@@ -174,7 +174,7 @@ impl Sending {
     }
 }
 
-/// What is known about a vessel for a forecast.
+/// The state of a vessel, as input of a forecast.
 pub(super) struct Outlook<'a> {
     pub(super) name: &'a VesselName,
     pub(super) vessel: Option<&'a Vessel>,
@@ -183,7 +183,7 @@ pub(super) struct Outlook<'a> {
     pub(super) carries: Option<&'a str>,
     /// The rate over a way in bytes per second, if it is known.
     pub(super) rate: &'a dyn Fn(Option<&str>) -> Option<u64>,
-    /// What is being sent.
+    /// The running transfers of the vessel.
     pub(super) live: Option<&'a LiveVessel>,
     /// Milliseconds since 1970.
     pub(super) now: i64,

@@ -1,8 +1,8 @@
-//! The order in which vessels are listed where not all have room: those in the worst trouble first.
+//! The order in which vessels are listed where the output is limited: those in the worst trouble first.
 
 use super::document::{LinkState, VesselStatus};
 
-/// How urgently a vessel needs a person, the most urgent first.
+/// How urgently a vessel needs attention, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     /// The vessel can't be served.
@@ -17,7 +17,7 @@ pub enum Rank {
     Connecting,
     /// Files wait for the vessel, as they should.
     Waiting,
-    /// The vessel has everything.
+    /// The vessel has all files.
     Fine,
 }
 

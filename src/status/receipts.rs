@@ -1,5 +1,5 @@
-//! `/api/deliveries`: acknowledged deliveries, newest first. An answer is a page with a cursor, and costs the same however
-//! many there are.
+//! `/api/deliveries`: acknowledged deliveries, newest first. A response is one page with a cursor; its cost does not
+//! depend on the number of all deliveries.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,11 +11,11 @@ use super::queue::QueueError;
 use crate::names::VesselName;
 use crate::records::DeliveryId;
 
-/// Maximum number of deliveries in an answer, and their number without `limit`.
+/// Maximum number of deliveries on a page, and their default number.
 const MOST: u32 = 1000;
 const USUAL: u32 = 50;
 
-/// A question for deliveries; also the query of `/api/deliveries`.
+/// The query parameters of `/api/deliveries`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct DeliveriesQuestion {
@@ -25,26 +25,26 @@ pub(super) struct DeliveriesQuestion {
     search: Option<String>,
     /// Maximum number of deliveries, up to 1000; default: 50.
     limit: Option<u32>,
-    /// The `next` of the answer before.
+    /// The cursor: the `next` of the previous page.
     before: Option<String>,
 }
 
-/// A part of the deliveries.
+/// One page of deliveries.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct DeliveriesAnswer {
     /// When the answer was made.
     at: Timestamp,
     /// The deliveries, newest first.
     deliveries: Vec<Delivered>,
-    /// The cursor of the next part; `null` at the end. An answer may be short, even empty, before the end.
+    /// The cursor of the next page; `null` at the end. A page before the end may be short, or even empty.
     next: Option<String>,
 }
 
 impl Gatherer {
-    /// Returns the part of the deliveries that a question asks for.
+    /// Returns the page of deliveries that a query asks for.
     ///
     /// # Errors
-    /// When the question is invalid, or the ledger can't be read.
+    /// When the query is invalid, or the ledger can't be read.
     pub(super) async fn deliveries(&self, question: &DeliveriesQuestion) -> Result<DeliveriesAnswer, QueueError> {
         let invalid =
             |before| QueueError::Invalid(format!("invalid cursor `{before}`; expected the `next` of an answer"));

@@ -1,4 +1,4 @@
-//! What a file's history is made from, and the words that its parts share.
+//! The input of a file's history, and the texts that its parts share.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::document::Document;
-use crate::ledger::VersionStory;
+use crate::ledger::VersionHistory;
 use crate::records::VersionKind;
 use crate::settings::{Directory, Settings};
 
@@ -33,7 +33,7 @@ impl Reporter<'_> {
 pub(super) const MOMENT: Duration = Duration::from_secs(2);
 
 /// Returns whether the deletion of a version, whose source is gone, is still to be sent to the vessels of its mirror.
-pub(super) fn awaits_deletion(history: &VersionStory, directory: &Directory) -> bool {
+pub(super) fn awaits_deletion(history: &VersionHistory, directory: &Directory) -> bool {
     let stays = !directory.is_mirror() || !directory.delete || history.ended.is_some();
     !stays && history.version.kind != VersionKind::Gone
 }

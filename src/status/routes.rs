@@ -1,4 +1,5 @@
-//! The ways to the vessels and the budgets, for the status document: what went over them, what it cost, and what is left.
+//! The ways to the vessels and the budgets, for the status document: their bytes, their costs, and the unused part of
+//! the budgets.
 
 use std::collections::HashMap;
 
@@ -12,10 +13,10 @@ use crate::names::{LinkName, VesselName};
 use crate::records::{LinkBytes, UtcDay, WayOf};
 use crate::settings::{Budget, Cost, Limit, Period, Priority, Reserve, Settings};
 
-/// A part of a limit with less room than this counts as spent, where the program does not run.
+/// A part of a limit with fewer bytes left counts as spent if the program does not run.
 const LEAST_ROOM: u64 = 48 << 10;
 
-/// The ways and the budgets of the settings.
+/// The configured ways and budgets.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     /// The ways to each vessel that has several, or a link, with the cost of each.
@@ -38,7 +39,8 @@ struct BudgetState {
 }
 
 impl BudgetState {
-    /// Returns the part of the limit that is spent and that files of a priority may use.
+    /// Returns which part of the limit is used up for files of a priority: the whole limit, or the part before the reserve.
+    /// `None` if such files may still be sent.
     fn spent_part(&self, priority: Priority) -> Option<Part> {
         let reserve = self.reserve.filter(|reserve| !reserve.priorities().contains(priority));
         let reserve = reserve.filter(|_| self.is_down_to_reserve && !self.is_spent).map(Part::BeforeReserve);
@@ -58,7 +60,7 @@ impl Budgets {
         })
     }
 
-    /// Returns why the budgets let no file of a priority through on a way, and until when; the limit that lasts longest.
+    /// Returns why the budgets allow no files of a priority on a way, and until when, for the limit whose period ends last.
     pub(super) fn spent_for(
         &self,
         vessel: &VesselName,
@@ -75,7 +77,7 @@ impl Budgets {
         self.of(vessel, link).map(|(at, _)| at).collect()
     }
 
-    /// Returns what is left of all limits.
+    /// Returns the unused part of all limits.
     pub(super) fn left(&self) -> Vec<BudgetLeft> {
         let left = |state: &BudgetState| {
             let used = if state.is_spent { state.limit.bytes } else { state.used };
@@ -176,11 +178,11 @@ impl Routes {
         self.ways.get(vessel).into_iter().flatten().map(way).collect()
     }
 
-    /// Returns how much of the budgets is used. `usage` knows that of the running program exactly.
+    /// Returns how much of the budgets is used. `usage` has the exact numbers of the running program.
     pub(super) fn budgets(&self, spent: &Spent, usage: Option<&LinkUsage>, now: i64) -> Budgets {
         let state = |(payer, limit, reserve): (&Payer, &Limit, Option<Reserve>)| {
             let (of, name) = name_of(payer);
-            // After a crash, more counts as used than the ledger's sums have.
+            // After a crash, more bytes count as used than the ledger's sums contain.
             let recorded = spent.used(of, name, limit.period);
             let counted = usage.map_or(0, |usage| usage.used(payer, limit.period.first_day(now)));
             let used = recorded.max(counted.min(limit.bytes));

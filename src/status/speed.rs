@@ -7,19 +7,20 @@ use crate::transport::PathState;
 
 /// Share of a limit from which on it counts as reached.
 const REACHED: f64 = 0.9;
-/// Share of one processor from which on a single thread may be what is slow, in percent.
+/// Share of one processor from which on a single thread may be the bottleneck, in percent.
 const BUSY: f64 = 90.0;
 /// Share of the bytes that were sent again from which on the path counts as lossy, in percent.
 const LOSSY: f64 = 2.0;
 
-/// How fast a vessel is served, and what limits that.
+/// The rate to a vessel, and what limits it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Speed {
-    /// What limits the rate now: `idle`, `rate-limit`, `processor`, `path`, `loss`, `vessel-or-disk` or `not-connected`.
+    /// The limit of the rate now: `idle`, `rate-limit`, `processor`, `path`, `loss`, `vessel-or-disk` or
+    /// `not-connected`.
     pub limit: String,
     /// The same in words.
     pub verdict: String,
-    /// The way that carries; `null` if the vessel has only one.
+    /// The way in use; `null` if the vessel has only one.
     pub way: Option<String>,
     /// The connections; `null` without TCP connections, as with `Transport = local`.
     pub path: Option<PathStatus>,
@@ -27,7 +28,7 @@ pub struct Speed {
     pub rate_limit: Option<u64>,
     /// Whether the rate limit is reached.
     pub rate_limit_reached: bool,
-    /// How busy this program is, in percent of one processor.
+    /// Processor time of this program, in percent of one processor.
     pub cpu_percent: f64,
 }
 
@@ -46,15 +47,15 @@ pub struct PathStatus {
     pub resent_bytes: u64,
     /// The same in percent of all bytes that were sent.
     pub resent_percent: f64,
-    /// Bytes that may be on the way at a time (the congestion windows).
+    /// Maximum number of bytes in flight (the congestion windows).
     pub window_bytes: u64,
-    /// Bytes that are on the way.
+    /// Bytes in flight.
     pub unanswered_bytes: u64,
     /// Bytes that wait in this host to be sent.
     pub unsent_bytes: u64,
 }
 
-/// What is known of a vessel's session.
+/// The state of a vessel's session.
 pub(super) struct Known {
     pub(super) is_connected: bool,
     pub(super) is_sending: bool,
@@ -93,27 +94,27 @@ fn judge(known: &Known, path: Option<&PathStatus>, reached: bool) -> (&'static s
         return ("rate-limit", "RateLimit is reached; raise it in the settings for more".to_owned());
     }
     if known.cpu_percent >= BUSY && path.is_none_or(|path| path.unsent_bytes == 0) {
-        return ("processor", "This host's processor is busy with encryption, hashes or compression".to_owned());
+        return ("processor", "This host's processor is busy with encryption, hashing or compression".to_owned());
     }
     let Some(path) = path else {
-        return ("vessel-or-disk", "The disk of this host or of the target takes no more".to_owned());
+        return ("vessel-or-disk", "The disk of this host or of the target is the bottleneck".to_owned());
     };
-    // What waits in this host, or fills the window, waits for the path.
+    // If bytes wait in this host, or fill the window, the path is the bottleneck.
     let is_full = path.unsent_bytes > 0 || path.unanswered_bytes as f64 >= REACHED * path.window_bytes as f64;
     let trip = duration(std::time::Duration::from_micros((path.round_trip_ms * 1000.0) as u64));
     match (is_full, path.resent_percent >= LOSSY) {
         (_, true) => (
             "loss",
             format!(
-                "The path loses data: {:.1} % were sent again with a round trip of {trip}; with CongestionControl = \
-                 auto, BBR bears losses best (now: {})",
+                "The network path loses data: {:.1} % were sent again, at a round-trip time of {trip}. BBR tolerates \
+                 losses best: CongestionControl = auto uses it if the kernel allows it (now: {})",
                 path.resent_percent, path.congestion_control
             ),
         ),
-        (true, false) => ("path", format!("The path carries no more now, with a round trip of {trip}")),
+        (true, false) => ("path", format!("The network path is saturated; its round-trip time is {trip}")),
         (false, false) => (
             "vessel-or-disk",
-            "The path has room: the vessel takes no more, or the disk of this host gives no more".to_owned(),
+            "The network path has free capacity; the vessel, or the disk of this host, is the bottleneck".to_owned(),
         ),
     }
 }

@@ -1,20 +1,20 @@
-//! Since when directories and disks have been in trouble.
+//! Records since when incidents of directories and disks have lasted.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::notifications::{Incident, IncidentKind};
 
-/// How long a directory must be in trouble before it counts, in milliseconds: a file that is written or removed at the
-/// moment may be in trouble for a moment.
+/// How long an incident must last before it counts as long, in milliseconds: a file that is just being written or removed
+/// may cause a short one.
 const SETTLED: i64 = 10_000;
 
-/// Since when each directory has been in trouble, in milliseconds since 1970.
+/// The start of each current incident of a directory or a disk, in milliseconds since 1970.
 #[derive(Debug, Default)]
 pub(super) struct TroubleTimes(Mutex<HashMap<(IncidentKind, String), i64>>);
 
 impl TroubleTimes {
-    /// Returns the troubles with the time when they began; those that are younger than [`SETTLED`] are not long.
+    /// Returns the incidents with their start times. Incidents younger than [`SETTLED`] are not marked as long.
     pub(super) fn since(&self, lasting: Vec<(IncidentKind, String, String)>, now: i64) -> Vec<Incident> {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         since.retain(|(kind, subject), _| lasting.iter().any(|(k, s, _)| (k, s) == (kind, subject)));

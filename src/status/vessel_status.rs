@@ -137,7 +137,7 @@ impl Sources<'_> {
     }
 }
 
-/// Returns what is known about a vessel for a forecast.
+/// Returns the state of a vessel, as input of a forecast.
 pub(super) fn outlook<'a>(
     name: &'a VesselName,
     sending: &'a Sending,

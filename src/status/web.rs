@@ -37,7 +37,7 @@ const BEAT: Duration = Duration::from_millis(500);
 /// How long responses may take to finish when the program stops.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What the HTTP service works with. Cheap to clone.
+/// The resources of the HTTP service. Cheap to clone.
 #[derive(Clone)]
 pub struct Web {
     /// The assembler of documents; replaced when the settings change.
@@ -211,7 +211,7 @@ async fn changes_of(State(app): State<App>, Query(only): Query<OfVessel>) -> Res
     let (stop, web) = (app.web.stop.clone(), app.web);
     let bytes_per_second = if only.vessel.is_some() { VESSEL_BYTES } else { FLEET_BYTES };
     let changes = changes(bytes_per_second, move || {
-        // The seat is taken for as long as the stream exists.
+        // The slot is occupied as long as the stream exists.
         let _ = &seat;
         let (gatherer, vessel) = (web.gatherer(), only.vessel.clone());
         async move {
@@ -244,7 +244,7 @@ async fn readiness(State(app): State<App>) -> Result<Response, Failed> {
     })
 }
 
-/// Responds whether orders are accepted from anyone, and whether they are from this client.
+/// Responds whether orders are accepted at all, and whether they are accepted from this client.
 async fn access_of(State(app): State<App>, headers: HeaderMap) -> Response {
     let (orders, granted) = (app.access.takes_orders(), app.access.may_order(&headers));
     Json(serde_json::json!({ "orders": orders, "granted": granted })).into_response()

@@ -17,8 +17,8 @@ pub(crate) enum Outcome {
     Superseded,
 }
 
-/// Records that a delivery enters `state`. Before what follows is put together, verified, published or deleted, waits until
-/// the vessel surely belongs to this process.
+/// Records that a delivery enters `state`; returns `false` if it is not open any more. Unless the state is `Uploading`, then
+/// waits until the vessel certainly belongs to this process, before the next step begins.
 pub(super) async fn enter(transfers: &Transfers, delivery: &Delivery, state: DeliveryState) -> Result<bool, Fault> {
     let entered = transfers.ledger.enter(delivery.id, state).await.map_err(|e| e.fault())?;
     if entered && state != DeliveryState::Uploading {

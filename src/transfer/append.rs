@@ -24,7 +24,7 @@ pub(super) async fn append(
 ) -> Result<(), RemoteError> {
     let ingredient = |part: &Part| match part.stream {
         Some(stream) => Ingredient::Compressed(session.compressed_part(delivery, stream), stream.codec),
-        None => Ingredient::Part(session.part(delivery, part.range.start)),
+        None => Ingredient::Part(session.part(delivery.id, part.range.start)),
     };
     let ingredients: Vec<Ingredient> = parts.iter().map(ingredient).collect();
     cut_parts(session, delivery, parts.iter().filter(|part| part.ragged)).await?;
@@ -49,7 +49,7 @@ async fn cut_parts(
     parts: impl Iterator<Item = &Part>,
 ) -> Result<(), RemoteError> {
     for part in parts.filter(|part| part.stream.is_none()) {
-        let path = session.part(delivery, part.range.start);
+        let path = session.part(delivery.id, part.range.start);
         cut(session, &path, part.range.end - part.range.start).await?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::ownership::{is_assembly, undressed};
+use super::ownership::{check_attribute_error, is_assembly};
 use crate::fault::Fault;
 use crate::link::Session;
 use crate::names::RemotePath;
@@ -13,7 +13,7 @@ use crate::transport::{Attrs, RemoteError};
 /// Sets the owner of an entry, if one is configured, and the mode bits that are safe for the resulting owner. If the
 /// vessel refuses, the entry keeps its attributes, because a missing permission or a file system without modes must not
 /// block the delivery. `found` is the mode that a directory had before.
-pub(crate) async fn dress(
+pub(crate) async fn set_owner_and_mode(
     session: &Session,
     version: &Version,
     place: &RemotePath,
@@ -26,7 +26,7 @@ pub(crate) async fn dress(
         None => what.plain(mode),
         Some(owner) => {
             if let Err(e) = session.remote.set(place, Attrs { owner: Some(owner), ..Attrs::default() }).await {
-                tolerate_undressed(session, version, &e)?;
+                tolerate_attribute_error(session, version, &e)?;
             }
             let there = match session.remote.look(place).await {
                 Err(e) if e.is_refusal() => None,
@@ -38,14 +38,14 @@ pub(crate) async fn dress(
     let mode = if what == CopyOf::Directory { keeping_inherited(mode, found) } else { mode };
     match session.remote.set(place, Attrs { mode: Some(mode), ..Attrs::default() }).await {
         Err(e) if what == CopyOf::File && is_assembly(session, place) => {
-            undressed(session, version, place, e).await.map_err(|e| e.fault())
+            check_attribute_error(session, version, place, e).await.map_err(|e| e.fault())
         }
-        Err(e) => tolerate_undressed(session, version, &e),
+        Err(e) => tolerate_attribute_error(session, version, &e),
         Ok(()) => Ok(()),
     }
 }
 
-pub(super) fn tolerate_undressed(session: &Session, version: &Version, error: &RemoteError) -> Result<(), Fault> {
+pub(super) fn tolerate_attribute_error(session: &Session, version: &Version, error: &RemoteError) -> Result<(), Fault> {
     if error.is_connection() {
         return Err(error.fault());
     }

@@ -1,8 +1,8 @@
 //! Verification by the SFTP extension `check-file`, for vessels without a shell.
 //!
-//! A hash that equals the expected one proves itself. Any other hash may also come from a server that hashes wrongly:
-//! ProFTPD 1.3.8 hashes up to the end of a file, but ranges not. So a difference counts only after a test, which reads
-//! back a few bytes of the same file.
+//! A hash that equals the expected one is certainly right. Any other hash may also come from a server that hashes wrongly:
+//! ProFTPD 1.3.8 hashes correctly up to the end of a file, but not ranges. So a difference counts only after a test, which
+//! reads back a few bytes of the same file.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ const BRIEF: u64 = 32 << 20;
 /// The number of bytes that the test reads back.
 const SAMPLE: u64 = 4096;
 
-/// What the vessel hashes correctly.
+/// The ranges that the vessel hashes correctly.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hashes {
     Nothing,
@@ -94,7 +94,7 @@ async fn channel_for(session: &Session, size: u64) -> Option<SftpChannel> {
     match SftpChannel::connect_for_hashing(vessel, environment, size).await {
         Ok(channel) => Some(channel),
         Err(e) => {
-            tracing::debug!(vessel = %vessel.name, "No connection for hashing a large file: {e}");
+            tracing::debug!(vessel = %vessel.name, "Cannot open a connection for hashing a large file: {e}");
             None
         }
     }
@@ -118,7 +118,7 @@ async fn verdict(
     let hashes = if has_size { asked.test().await? } else { Hashes::Ends };
     match hashes {
         Hashes::Nothing => {
-            remote.distrust_check_file("it hashes wrongly");
+            remote.distrust_check_file("it returned a wrong hash");
             Ok(None)
         }
         _ if version.plan().count() == 1 => Ok(Some(Verdict::Bad(all_chunks(version)))),
@@ -149,7 +149,7 @@ impl Asked<'_> {
     async fn size_now(&self) -> Result<Option<u64>, RemoteError> {
         match self.session.remote.look(self.path).await {
             Ok(Some(Attrs { size, .. })) => Ok(size),
-            // A file that is gone has another size than any version.
+            // A missing file counts as having another size than any version.
             Ok(None) => Ok(Some(u64::MAX)),
             Err(e) if e.is_connection() => Err(e),
             Err(_) => Ok(None),
@@ -165,8 +165,8 @@ impl Asked<'_> {
         Ok(Some(found))
     }
 
-    /// Tests what the vessel hashes correctly: reads the last bytes of the file back, and compares their hash, and that
-    /// of their first half, with the vessel's.
+    /// Tests which ranges the vessel hashes correctly: reads the last bytes of the file back, and compares their hash,
+    /// and that of their first half, with the vessel's.
     async fn test(&self) -> Result<Hashes, RemoteError> {
         let from = self.size.saturating_sub(SAMPLE);
         let end = match self.read(from).await {

@@ -20,7 +20,7 @@ pub(super) async fn clone_file(
     if !capabilities.clones || session.link.settings.assembly != Assembly::Cat || transfers.no_clones.contains(&pair) {
         return Ok(false);
     }
-    // What has the name of the assembly is none of this delivery.
+    // An existing file with the name of the assembly does not belong to this delivery.
     session.remote.remove(assembly).await.map_err(|e| e.fault())?;
     match session.remote.clone_file(from, assembly, size).await {
         Err(e) if e.is_connection() => Err(e.fault()),

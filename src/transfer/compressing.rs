@@ -2,8 +2,8 @@
 //!
 //! A range is compressed if the link is slower than the compressor and the file shrinks. The rate of the link is
 //! measured while the file is sent; before that, the rate limit, the rate of an earlier file, or a long round trip
-//! decides. Whether the file shrinks is tried with the first bytes that are missing, and again with every range, which
-//! is sent as it is if it does not.
+//! decides. A trial with the first missing bytes shows whether the file shrinks. Each range is compressed by itself, and is
+//! sent as it is if it does not shrink.
 //!
 //! Each stream is a part of its own, whose name tells its range and its length. So the vessel expands it when it joins
 //! the parts, and an interrupted stream is continued.
@@ -37,18 +37,18 @@ const TRIAL: u64 = 1 << 20;
 /// A stream is sent if it is shorter than this share of its range, in percent.
 const WORTH: u64 = 90;
 /// The compressor must be this many times faster than the link, because it shares the processors with the encryption,
-/// and because the vessel expands the streams with one processor. Between the two factors, nothing changes.
+/// and because the vessel expands the streams with one processor. Between the two factors, the decision stays as it is.
 const FASTER: f64 = 4.0;
 const STILL_FASTER: f64 = 2.0;
-/// Rate of a link, in bytes per second, from which on nothing is compressed: on a long or limited link, and on a short
-/// one, where busy processors may be all that makes a fast link look slow. 100 Mbit/s are below both.
+/// Rate of a link, in bytes per second, from which on nothing is compressed: on a long or rate-limited link, and on a short
+/// link, which may look slow only because the processors are busy. 100 Mbit/s is below both.
 const FASTEST: f64 = 100e6;
 const FASTEST_SHORT: f64 = 13e6;
 /// Interval between measurements of the link's rate.
 const GLANCE: Duration = Duration::from_millis(500);
 /// Minimum time between two trials of a file that shrinks, but for which the compressor was too slow.
 const AGAIN: Duration = Duration::from_secs(2);
-/// Round-trip time from which a link is taken for slow until it was measured.
+/// Round-trip time from which a link counts as slow until its rate was measured.
 const LONG: Duration = Duration::from_millis(20);
 
 /// The compression of one file.

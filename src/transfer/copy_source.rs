@@ -1,7 +1,7 @@
 //! Finds a file on the vessel that has the content of a version, so that the vessel copies it instead of receiving it.
 //!
-//! A file of one chunk has a digest since intake. A larger file is read only if the vessel holds a file of the same size
-//! that has the same bytes in a few places. The SHA-256 decides: what does not have the digest of the version is not
+//! A file of one chunk has a digest since intake. A larger file is read only if the vessel holds a file of the same
+//! size that has the same bytes in a few places. The SHA-256 decides: a file without the digest of the version is not
 //! copied, and the copy is verified like an upload.
 
 use futures_util::future::try_join_all;
@@ -98,11 +98,14 @@ pub(super) async fn find(transfers: &Transfers, delivery: &Delivery) -> Result<O
             }
         };
         if held.version.digest == Some(digest) {
-            tracing::debug!(%vessel, file = %version.path, from = %path, "The vessel copies a file that it has");
+            tracing::debug!(
+                %vessel, file = %version.path, from = %path,
+                "The vessel copies a file that it already has"
+            );
             return Ok(Some(CopySource { held: held.version, path, file, digest }));
         }
     }
-    // A delivery that is interrupted and goes on doesn't spend round trips on the same files again.
+    // A delivery that resumes after an interruption doesn't spend round trips on the same files again.
     session.unequal.add(version.id, &tried);
     Ok(None)
 }

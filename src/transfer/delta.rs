@@ -333,7 +333,7 @@ impl<'v> Applying<'v, '_> {
     fn ingredient(&self, step: &Step) -> Ingredient {
         match step.from {
             Some(from) => Ingredient::Range(from..from + step.length()),
-            None => Ingredient::Part(self.session.part(self.delivery, step.range.start)),
+            None => Ingredient::Part(self.session.part(self.delivery.id, step.range.start)),
         }
     }
 
@@ -342,7 +342,7 @@ impl<'v> Applying<'v, '_> {
         let session = self.session;
         let held = self.delta.held.iter().find(|held| is_beginning_of(held, range)).map(|held| held.range.end);
         let (at, flags) = held.map_or((range.start, OpenFlags::FRESH), |end| (end, OpenFlags::WRITE));
-        let part = session.part(self.delivery, range.start);
+        let part = session.part(self.delivery.id, range.start);
         session.found(&self.delivery.version, at - range.start);
         let file = session.open_ours(session.remote.main_channel(), &part, flags, range.end - at).await?;
         write_range(session, &self.delivery.version, self.source, &file, at..range.end, range.start, taken).await?;

@@ -1,4 +1,4 @@
-//! The end of a file in one round trip: a script in the vessel's shell hashes it, sets its mode and time, flushes and
+//! Completes a file in one round trip: a script in the vessel's shell hashes it, sets its mode and time, flushes and
 //! renames it. On a short path, and for whatever a script can't do, SFTP is used.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::rights::CopyOf;
 use crate::settings::Verify;
 use crate::transport::{Ended, Ending, GrowingHash};
 
-/// How far the script has brought a file.
+/// The state of a file after the script.
 pub(super) enum End {
     /// It has its final name, verified and flushed.
     Published,
@@ -73,11 +73,11 @@ pub(super) async fn end(
     let (vessel, file) = (&session.link.settings.name, &version.path);
     match ended {
         Ok(Ended::Published) => {
-            tracing::debug!(%vessel, %file, "Ended by a script in the vessel's shell");
+            tracing::debug!(%vessel, %file, "A script in the vessel's shell verified and renamed the file");
             return Ok(End::Published);
         }
         Ok(Ended::Verified(why)) => {
-            tracing::debug!(%vessel, %file, "The vessel's shell verified the file, but did not publish it: {why}");
+            tracing::debug!(%vessel, %file, "The vessel's shell verified the file, but did not rename it: {why}");
             return Ok(End::Verified);
         }
         Ok(Ended::Not(why)) => tracing::debug!(%vessel, %file, "The vessel's shell did not verify the file: {why}"),
@@ -85,12 +85,14 @@ pub(super) async fn end(
         Err(e) if e.is_silent() || session.remote.is_lost() => return Err(e.fault()),
         Err(e) => tracing::debug!(%vessel, %file, "{e}"),
     }
-    // If the shell has ended, the file may have been published, and even taken away by a program there.
+    // If the shell has ended, the file may have been published, and even removed by a program there.
     if session.remote.look(assembly).await.map_err(|e| e.fault())?.is_none() {
-        return Err(Fault::attempt(format_args!("the vessel's shell did not say whether it published {destination}")));
+        return Err(Fault::attempt(format_args!(
+            "the vessel's shell did not report whether it renamed the file to {destination}"
+        )));
     }
-    // What follows may replace the assembly, and a file that exists under neither name while it is published counts as
-    // taken.
+    // The next steps may replace the assembly, and a file that exists under neither name while it is published counts
+    // as removed by a program on the vessel.
     match enter(transfers, delivery, DeliveryState::Verifying).await? {
         true => Ok(End::Not),
         false => Ok(End::Superseded),

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::attributes::{dress, looks_like, seen};
+use super::attributes::{looks_like, seen, set_owner_and_mode};
 use super::ownership::is_of_others_rights;
 use super::parts::goes_in_parts;
 use super::publish::{flush_by_command, flush_name};
@@ -50,7 +50,7 @@ pub(super) async fn was_taken(
     let assembly = match delivery.state {
         DeliveryState::Publishing => assembly,
         _ => {
-            let marker = session.remote.look(&loop_marker(session, delivery)).await;
+            let marker = session.remote.look(&loop_marker(session, delivery.id, delivery.version.stamp.size)).await;
             match marker {
                 Ok(Some(_)) => &loop_assembly(assembly),
                 Err(e) if e.is_connection() => return Err(e.fault()),
@@ -112,9 +112,8 @@ pub(super) async fn already_there(
     }
 }
 
-/// Returns whether a file under the final name that has the size and time of this version, after an interrupted rename,
-/// counts as this version although nothing else can be verified: with `Verify = size`, if the assembly is gone, because
-/// sending the file again would cost its size.
+/// Returns whether, after an interrupted rename, a file under the final name is accepted by its size and time alone: with
+/// `Verify = size`, if the assembly no longer exists, because otherwise the whole file would be sent again.
 async fn size_suffices(session: &Session, assembly: &RemotePath) -> Result<bool, Fault> {
     if session.link.settings.verify != Verify::Size {
         return Ok(false);
@@ -147,7 +146,11 @@ pub(super) async fn remove_leftovers(
 }
 
 /// Sets the current mode and owner of the source on a file that was found under its final name.
-pub(super) async fn dress_found(session: &Session, version: &Version, destination: &RemotePath) -> Result<(), Fault> {
+pub(super) async fn update_owner_and_mode(
+    session: &Session,
+    version: &Version,
+    destination: &RemotePath,
+) -> Result<(), Fault> {
     let there = session.remote.look(destination).await.map_err(|e| e.fault())?;
     // A link at this path may lead to a file that was not delivered from here, so nothing is changed through it.
     let Some(there) = there.filter(Attrs::is_file) else { return Ok(()) };
@@ -155,7 +158,7 @@ pub(super) async fn dress_found(session: &Session, version: &Version, destinatio
     if same && version.owner.is_none() {
         return Ok(());
     }
-    dress(session, version, destination, CopyOf::File, version.mode, 0).await
+    set_owner_and_mode(session, version, destination, CopyOf::File, version.mode, 0).await
 }
 
 /// Flushes a file that was found under its final name, because an earlier attempt may not have flushed it.

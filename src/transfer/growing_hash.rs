@@ -20,7 +20,7 @@ pub(super) async fn hash_as_it_grows<'s>(
     session.remote.hash_as_it_grows(tool, assembly, ending).await.ok()
 }
 
-/// Tells the vessel's hash tool that the assembly has grown. Returns `None` if that fails; then the whole file is
+/// Notifies the vessel's hash tool that the assembly has grown. Returns `None` if that fails; then the whole file is
 /// hashed at the end.
 pub(super) async fn grown(hash: Option<GrowingHash<'_>>) -> Option<GrowingHash<'_>> {
     let hash = hash?;

@@ -24,14 +24,14 @@ impl HeldPart {
     pub(super) fn path(&self, session: &Session, delivery: &Delivery) -> RemotePath {
         match self.stream {
             Some((stream, _)) => session.compressed_part(delivery, stream),
-            None => session.part(delivery, self.range.start),
+            None => session.part(delivery.id, self.range.start),
         }
     }
 }
 
 /// The assembly and the files in TempDir, with their sizes.
 struct Found {
-    /// `None` if there is no assembly. The number of bytes, if the assembly may be written to.
+    /// `None` if there is no assembly; `Some(None)` if it must not be written to; otherwise its number of bytes.
     assembly: Option<Option<u64>>,
     files: Vec<(Bytes, u64)>,
 }
@@ -76,7 +76,7 @@ pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &Remo
 /// Queries everything by one command, on a path where round trips cost more than processes. `None` if that fails.
 async fn by_command(session: &Session, delivery: &Delivery, assembly: &RemotePath) -> Option<Found> {
     let (remote, temp_dir) = (&session.remote, &session.link.settings.temp_dir);
-    // A line break in a name would be taken for the end of a line of the command's output.
+    // A line break in a name would look like the end of a line of the command's output.
     let are_lines = takes_name(assembly) && takes_name(temp_dir);
     if !session.is_far() || !remote.capabilities().shell || !are_lines {
         return None;

@@ -67,8 +67,8 @@ impl<'a> PartsUpload<'a> {
     async fn send_again(&self, error: &RemoteError, range: Range<u64>) -> Result<(), Fault> {
         let (vessel, file) = (&self.session.link.settings.name, &self.version().path);
         self.session.link.compressor.failed();
-        let again = if self.session.link.compressor.is_trusted() { "compressed again" } else { "as they are" };
-        tracing::warn!(%vessel, %file, "Cannot expand compressed parts; sending them {again}: {error}");
+        let again = if self.session.link.compressor.is_trusted() { "compressed" } else { "uncompressed" };
+        tracing::warn!(%vessel, %file, "Cannot expand compressed parts; sending them again {again}: {error}");
         let cut = cut(self.session, &self.assembly, range.start).await;
         self.session.explained(cut, &self.assembly, 0).await?;
         let end = if self.session.link.compressor.is_trusted() { range.end } else { u64::MAX };

@@ -16,6 +16,7 @@ mod delta;
 mod delta_plan;
 mod end_in_shell;
 mod existing;
+mod former_assemblies;
 mod growing_hash;
 mod held;
 mod join_parts;
@@ -48,6 +49,7 @@ mod verify;
 mod write;
 
 pub(crate) use acknowledge::Outcome;
+pub(crate) use former_assemblies::take_over_assemblies;
 pub(crate) use pipeline::deliver;
 pub(crate) use place_clashes::{clashes, compare_places, located};
 pub(crate) use same_host::fault as same_host_fault;

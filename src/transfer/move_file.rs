@@ -1,12 +1,12 @@
 //! A file that was moved on the shore is renamed on the vessel, if it is there as it was delivered and its earlier path
 //! is about to be deleted. Otherwise the file is copied or sent like any other.
 //!
-//! Until the rename, the delivery is in the state `Uploading`: a delivery in the state `Publishing` that exists under
-//! neither name counts as consumed. After a crash behind the rename, the file is found under its final name.
+//! Until the rename, the delivery is in the state `Uploading`, because in the state `Publishing`, a file that exists under
+//! neither name counts as consumed. If a crash follows the rename, the next attempt finds the file under its final name.
 
 use super::acknowledge::enter;
 use super::copy_source::{is_as_delivered, may_use, note_made_from};
-use super::existing::dress_found;
+use super::existing::update_owner_and_mode;
 use super::moved_files::wait_for_copies;
 use super::publish::flush_name;
 use super::same_host::{is_known_elsewhere, prove_elsewhere, refuse_own_place};
@@ -17,7 +17,7 @@ use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, HeldVersion, VersionKind};
 use crate::transport::{Attrs, RemoteError, Renamed};
 
-/// What became of a file that might be moved.
+/// The result of an attempt to move a file.
 pub(super) enum FileMove {
     /// The file has its new name.
     Done,
@@ -51,7 +51,7 @@ pub(super) async fn move_file(
     if !is_there(session.remote.look(&origin).await, &held)? {
         return Ok(FileMove::No);
     }
-    // The content decides, not the hint. A large file is read here for the first time, and only here.
+    // The content decides, not the recorded move. A large file is read here for the first time, and not again later.
     if held.version.digest.is_none() || held.version.digest != Some(transfers.digest(version).await?) {
         return Ok(FileMove::No);
     }
@@ -79,7 +79,7 @@ pub(super) async fn move_file(
             tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "Cannot move the file: {e}");
             return Ok(FileMove::No);
         }
-        Ok(Renamed::There(_)) => dress_found(session, version, destination).await?,
+        Ok(Renamed::There(_)) => update_owner_and_mode(session, version, destination).await?,
         Ok(Renamed::Taken | Renamed::Unseen) => {}
     }
     flush_name(session, destination).await?;
@@ -92,11 +92,11 @@ pub(super) async fn move_file(
     Ok(FileMove::Done)
 }
 
-/// Returns whether a path that was looked at has the file as it was delivered.
+/// Returns whether the result of a query shows the file as it was delivered.
 fn is_there(looked: Result<Option<Attrs>, RemoteError>, held: &HeldVersion) -> Result<bool, Fault> {
     match looked {
         Err(e) if e.is_connection() => Err(e.fault()),
-        // What can't be looked at is not moved.
+        // A file whose status can't be read is not moved.
         Err(_) => Ok(false),
         Ok(there) => Ok(there.is_some_and(|attrs| is_as_delivered(held, &attrs))),
     }

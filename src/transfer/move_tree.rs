@@ -2,7 +2,7 @@
 //!
 //! The directory must contain exactly the entries that were delivered from here and moved with it, each as it was
 //! delivered. If anything else is there, or anything is missing, the directory is created under its new path, and its
-//! entries are moved one by one. After a crash behind the rename, the same check is made at the new path.
+//! entries are moved one by one. After a crash that followed the rename, the same check is made at the new path.
 
 use std::collections::HashMap;
 
@@ -72,7 +72,7 @@ pub(super) async fn move_tree(transfers: &Transfers, delivery: &Delivery, place:
     if !is_moved {
         session.make_dirs_above(place).await?;
         session.forget_dirs(&old).await;
-        match session.remote.rename_directory(&old, place).await {
+        match session.remote.rename_to_new(&old, place).await {
             Err(e) if e.is_connection() => return Err(e.fault()),
             Err(e) => {
                 tracing::debug!(%vessel, directory = %version.path, "Cannot move the directory: {e}");
@@ -125,14 +125,26 @@ async fn is_complete(
     }
     let at = |path: &[u8]| if path.is_empty() { root.clone() } else { root.join(path) };
     let (mut looks, mut same) = (FuturesUnordered::new(), true);
-    // From the top down: only what its parent lists as a directory is listed, because a server that refuses to open
-    // something counts as one that has too many files open.
+    // A path is listed only if it is known to be a directory, because a refused open would look like too many open files.
+    // The listing of a directory tells which of its entries are directories. On a long path, each level would take several
+    // round trips, so for a deep tree the attributes of all directories are read first.
     let mut directories: Vec<_> = expected.iter().collect();
     let depth = |path: &[u8]| if path.is_empty() { 0 } else { 1 + path.iter().filter(|byte| **byte == b'/').count() };
     directories.sort_unstable_by_key(|(above, _)| depth(above));
+    let is_deep = directories.last().is_some_and(|(deepest, _)| depth(deepest) > 1);
+    let looks_ahead = is_deep && session.is_far();
+    if looks_ahead {
+        for (above, _) in &directories {
+            if same {
+                looks.push(is_directory_at(session, at(above)).boxed());
+                same = all_same(&mut looks, at_once).await?;
+            }
+        }
+        same = all_same(&mut looks, 1).await? && same;
+    }
     let mut last_depth = 0;
     for (above, names) in directories {
-        if same && depth(above) > last_depth {
+        if same && depth(above) > last_depth && !looks_ahead {
             last_depth = depth(above);
             same = all_same(&mut looks, 1).await?;
         }
@@ -147,14 +159,14 @@ async fn is_complete(
             same = all_same(&mut looks, at_once).await?;
         }
     }
-    // Looks that are dropped would leave directories open on the vessel.
+    // Waits for the remaining queries, because dropped ones would leave directories open on the vessel.
     Ok(all_same(&mut looks, 1).await? && same)
 }
 
 type Look<'a> = BoxFuture<'a, Result<bool, RemoteError>>;
 
-/// Waits until fewer than `most` looks are left. Returns `false` if one of them found a difference; what can't be looked
-/// at counts as different.
+/// Waits until fewer than `most` queries are pending. Returns `false` if one of them found a difference; a path that can't
+/// be queried counts as different.
 async fn all_same(looks: &mut FuturesUnordered<Look<'_>>, most: usize) -> Result<bool, Fault> {
     let mut same = true;
     while looks.len() >= most {
@@ -166,6 +178,10 @@ async fn all_same(looks: &mut FuturesUnordered<Look<'_>>, most: usize) -> Result
         }
     }
     Ok(same)
+}
+
+async fn is_directory_at(session: &Session, path: RemotePath) -> Result<bool, RemoteError> {
+    Ok(session.remote.look(&path).await?.is_some_and(|there| there.is_dir()))
 }
 
 async fn has_same_entries(

@@ -1,5 +1,5 @@
-//! Files that take each other's names, such as two files that were swapped: none of them gets its new name before the
-//! others have opened or copied the content that it replaces.
+//! Files that take each other's names, such as two swapped files: a file gets its new name only after the deliveries of the
+//! other files have opened or copied the content that it replaces.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use super::transfers::Transfers;
 use crate::fault::Fault;
 use crate::records::Delivery;
 
-/// How long a delivery waits for another one that copies the file that it replaces and is not running yet, for one that is
-/// running, and how often it looks. Without the copy, the other file is sent.
+/// How long a delivery that replaces a file waits for another delivery that copies the file: while the other one is not
+/// running yet, and while it is running; and the interval of the checks. Without the copy, the other file is sent.
 const NOT_RUNNING: Duration = Duration::from_secs(3);
 const RUNNING: Duration = Duration::from_secs(600);
 const OFTEN: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! Ownership of files on the vessel: a file by which another user replaced an assembly is neither written nor
+//! Ownership of files on the vessel: if another user has replaced an assembly, the new file is neither written to nor
 //! published.
 
 use crate::fault::Fault;
@@ -9,7 +9,7 @@ use crate::records::Version;
 use crate::rights::CopyOf;
 use crate::transport::{Attrs, ErrorKind, Leftovers, Listed, RemoteError};
 
-/// Returns whether a file belongs neither to the user to whom new files beside the assembly belong, nor to the owner
+/// Returns whether a file belongs to another user: neither to the owner of new files beside the assembly, nor to the owner
 /// that is set on the version's copy. `false` if the vessel does not report owners.
 async fn is_foreign(
     session: &Session,
@@ -62,7 +62,7 @@ pub(super) async fn may_resume(
     }
 }
 
-/// Returns whether a file may be written to, as [`may_resume`] does, by what a command has told.
+/// Returns whether a file may be written to, as [`may_resume`] does, by the output of a command.
 pub(super) fn may_resume_listed(version: &Version, file: &Listed, leftovers: &Leftovers) -> bool {
     let is_foreign = |owner: u32| {
         let is_given = version.owner.is_some_and(|(given, _)| given == owner);
@@ -90,7 +90,7 @@ pub(super) async fn is_of_others_rights(
 /// Handles an error of setting a file's mode or time. If the file belongs to another user, that user has replaced it,
 /// and it must not be published. Otherwise the error is only logged, because a file system without modes (FAT) must not
 /// block the delivery.
-pub(super) async fn undressed(
+pub(super) async fn check_attribute_error(
     session: &Session,
     version: &Version,
     path: &RemotePath,

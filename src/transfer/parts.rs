@@ -83,8 +83,8 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Prepares TempDir for parts: ensures that it is usable, and removes parts that are of no use, which may have the
-    /// names of new ones.
+    /// Prepares TempDir for parts: ensures that it is usable, and removes unusable parts of earlier attempts, because
+    /// new parts may get the same names.
     pub(super) async fn prepare_for_parts(&self) -> Result<(), Fault> {
         let removing = async {
             let paths = self.useless.iter().map(|part| part.path(self.session, self.delivery));
@@ -95,7 +95,7 @@ impl<'a> PartsUpload<'a> {
         tokio::try_join!(self.session.prepare_temp_dir(), removing).map(|_| ())
     }
 
-    /// Returns the assembly that was opened in advance on this channel, once.
+    /// Returns the assembly if it was opened in advance on this channel. Only the first call can return it.
     pub(super) fn take_opened(&self, channel: &SftpChannel) -> Option<RemoteFile> {
         let opened = self.opened.lock().expect("no code panics while it holds this lock").take();
         opened.filter(|_| channel == self.session.remote.main_channel())
@@ -116,7 +116,8 @@ impl<'a> PartsUpload<'a> {
         self.compressing.sent().map(|(codec, sent)| (codec, sent + plain))
     }
 
-    /// Returns whether ranges are compressed now. Without parts, there are no streams.
+    /// Returns whether ranges are compressed now. Compressed streams are stored as parts, so nothing is compressed
+    /// while parts are not allowed.
     pub(super) fn compresses(&self) -> bool {
         self.compressing.is_on() && self.ranges().allows_parts()
     }

@@ -7,7 +7,7 @@ use super::attributes::looks_like;
 use super::copy_source::{self, CopySource, note_saved};
 use super::delta::{self, Delta, copies_in_order};
 use super::end_in_shell::{self, End, may_end};
-use super::existing::{already_there, dress_found, flush_found, may_be_taken, remove_leftovers, was_taken};
+use super::existing::{already_there, flush_found, may_be_taken, remove_leftovers, update_owner_and_mode, was_taken};
 use super::held::{Held, held};
 use super::move_file::{FileMove, move_file};
 use super::move_tree::move_tree;
@@ -29,7 +29,7 @@ use crate::ledger::LastDelivered;
 use crate::link::{MOST_BYTES, open_new};
 use crate::local::Source;
 use crate::names::RemotePath;
-use crate::records::{Delivery, DeliveryState, Verified, Version, VersionKind};
+use crate::records::{Delivery, DeliveryState, Verified, VersionKind};
 use crate::transport::{Attrs, GrowingHash, Renamed};
 
 /// State of a delivery before its file is published.
@@ -39,7 +39,7 @@ enum Prepared {
     Assembly(Verified, Option<(Codec, u64)>),
     /// The vessel already has the version under its final name.
     AlreadyThere(Verified),
-    /// The file was verified and published, with the same as [`Prepared::Assembly`].
+    /// The file was verified and published. The fields are those of [`Prepared::Assembly`].
     Published(Verified, Option<(Codec, u64)>),
     /// The delivery was superseded.
     Superseded,
@@ -75,7 +75,7 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     }
 }
 
-/// Delivers a file in the way that costs least: taken already, moved, copied, through the loop, or sent.
+/// Delivers a file by the cheapest possible means: it was consumed already, or is moved, sent to the loop, copied or sent.
 async fn deliver_file(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -103,8 +103,9 @@ async fn deliver_file(
     let delivery = match &found.copied {
         // The digest is known now, so that the source is not read again for it.
         Some(copied) if delivery.version.digest.is_none() => {
-            let version = Version { digest: Some(copied.digest), ..delivery.version.clone() };
-            hashed = Delivery { version, ..delivery.clone() };
+            let mut delivery = delivery.clone();
+            delivery.version.entry.digest = Some(copied.digest);
+            hashed = delivery;
             &hashed
         }
         _ => delivery,
@@ -127,10 +128,10 @@ async fn deliver_file(
     complete(transfers, delivery, (&assembly, destination), prepared, started).await
 }
 
-/// Finds what the vessel has that a file may be made of.
+/// Finds the files on the vessel from which the new file can be made.
 async fn find_there(transfers: &Transfers, delivery: &Delivery) -> Result<There, Fault> {
     let last = delta::last_delivered(transfers, delivery).await?;
-    // An unread file of which the vessel has an earlier version is compared with that one, in the same pass as it is hashed.
+    // If the vessel has an earlier version of an unread file, the file is compared with it in the pass that hashes it.
     let is_compared = last.is_some() && delivery.version.digest.is_none() && delivery.origin.is_none();
     let copied = match !is_compared && copy_source::is_possible(transfers, delivery) {
         true => Box::pin(copy_source::find(transfers, delivery)).await?,
@@ -174,7 +175,7 @@ async fn complete(
         }
         Prepared::AlreadyThere(verified) => {
             Box::pin(prove_elsewhere(transfers, delivery, assembly, true)).await?;
-            dress_found(session, &delivery.version, destination).await?;
+            update_owner_and_mode(session, &delivery.version, destination).await?;
             flush_found(session, destination).await?;
             remove_leftovers(transfers, delivery, assembly).await?;
             session.found(&delivery.version, delivery.version.stamp.size);
@@ -228,8 +229,8 @@ async fn prepare_large(
             false => Ok(Held::default()),
         }
     };
-    // On a long path, the assembly of a first attempt is created meanwhile. The state is recorded before, so that it is
-    // removed if nothing comes of it.
+    // On a long path, the assembly of a first attempt is created meanwhile. The state is recorded first, so that the
+    // assembly is removed if the attempt fails.
     let opens = is_sent_whole && delivery.state == DeliveryState::Pending && session.is_far();
     if opens && !enter(transfers, delivery, DeliveryState::Uploading).await? {
         return Ok(Prepared::Superseded);
@@ -310,8 +311,8 @@ async fn prepare_large(
     Ok(prepared)
 }
 
-/// Plans what of a large file the vessel copies from files that it has. Returns the plan, and the file of another name from
-/// which it takes blocks, with their number of bytes.
+/// Plans which ranges of a large file the vessel copies from files that it has. Returns the plan; if it copies blocks of
+/// a file with another name, also that file and the number of copied bytes.
 async fn plan_copies(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -325,7 +326,7 @@ async fn plan_copies(
         Some(copied) => Some(copied.plan(version, held)),
         None => delta::plan(transfers, version, source, held, old, last).await?,
     };
-    // The vessel may close the files that are not used.
+    // Taken out, so that the files that are not used are closed.
     let mut similar = std::mem::take(&mut there.similar);
     if last.is_some() && there.copied.is_none() {
         similar = similar_file::find_better(transfers, delivery, own.as_ref()).await?;
@@ -341,14 +342,14 @@ async fn plan_copies(
     if similar.is_empty() && base.is_none() {
         signing::sign_on_the_way(transfers, version, source, old, last);
     }
-    // Other deliveries may replace a file that is open, or that nothing is copied from.
+    // Other deliveries may replace a file that is open here, or from which nothing is copied.
     if there.copied.is_none() && (base.is_none() || copies_in_order(&transfers.session)) {
         transfers.moved_files.secured(delivery.id);
     }
     Ok((delta, base))
 }
 
-/// What became of a complete assembly.
+/// The result of the steps after an assembly is complete.
 enum Finished {
     /// It is verified, flushed and has its mode and time. Also whether chunks were sent again.
     Assembly(Verified, bool),

@@ -1,5 +1,5 @@
-//! Comparison of places on a vessel that the settings alone don't allow: a relative place with an absolute one, because
-//! only the vessel knows the login directory, and the places of two vessels that turn out to be the same host.
+//! Comparisons of places on a vessel that are impossible with the settings alone: a relative place with an absolute one,
+//! because only the vessel knows the login directory, and the places of two vessels that turn out to be the same host.
 //!
 //! The same host key and account do not prove that two vessels are the same host, because hosts may be cloned from one
 //! image. So if places of two such vessels would clash, a file is created over one connection and looked up over the
@@ -165,6 +165,6 @@ pub(crate) fn clashes<'a>(vessel: &settings::Vessel, located: &'a [Located]) -> 
 
 fn fault(vessel: &settings::Vessel, directory: &Directory, why: fmt::Arguments<'_>) -> Fault {
     let (name, place) = (&directory.name, vessel.remote_location(directory));
-    let remedy = format_args!("write `RemoteLocation.{name} = …` in [Vessel {}], a place of its own", vessel.name);
+    let remedy = format_args!("write `RemoteLocation.{name} = …` in [Vessel {}], a path of its own", vessel.name);
     Fault::file(format_args!("{place} {why}")).mend(remedy)
 }

@@ -1,7 +1,7 @@
 //! Publishing: mode, time, flush, and the one rename that makes the file visible.
 
-use super::attributes::{dress, keep_odd_time, times};
-use super::ownership::undressed;
+use super::attributes::{keep_odd_time, set_owner_and_mode, times};
+use super::ownership::check_attribute_error;
 use crate::fault::Fault;
 use crate::link::Session;
 use crate::names::RemotePath;
@@ -42,11 +42,11 @@ pub(super) async fn finish(session: &Session, version: &Version, assembly: &Remo
 
 /// Finishes an assembly like [`finish`], but by its path, because the vessel does not allow reading the file.
 async fn finish_unopened(session: &Session, version: &Version, assembly: &RemotePath) -> Result<(), Fault> {
-    dress(session, version, assembly, CopyOf::File, version.mode, 0).await?;
+    set_owner_and_mode(session, version, assembly, CopyOf::File, version.mode, 0).await?;
     let dated = Attrs { times: times(&version.stamp), ..Attrs::default() };
     if let Err(e) = session.remote.set(assembly, dated).await {
-        let undressed = undressed(session, version, assembly, e).await;
-        session.explained(undressed, assembly, 0).await?;
+        let checked = check_attribute_error(session, version, assembly, e).await;
+        session.explained(checked, assembly, 0).await?;
     }
     let flushed = async {
         keep_odd_time(session, version, assembly).await?;
@@ -85,7 +85,7 @@ pub(super) async fn finish_open(
         let by_path = async {
             let Err(again) = session.remote.set(&path, attrs).await else { return Ok(()) };
             tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "{again}");
-            undressed(session, version, &path, e).await
+            check_attribute_error(session, version, &path, e).await
         };
         Box::pin(by_path).await?;
     }

@@ -303,8 +303,8 @@ impl RangeMap {
         self.joined
     }
 
-    /// Returns the number of missing bytes, without those that are being uploaded or are reserved. Of an unfinished
-    /// stream, its part of the range is missing.
+    /// Returns the number of missing bytes, without those that are being uploaded or are reserved. An unfinished stream
+    /// counts with the part of its range that is still to be sent.
     pub(super) fn missing_bytes(&self) -> u64 {
         let unfinished = self.unfinished.values().map(|(stream, has)| {
             let length = stream.end - stream.start;

@@ -6,8 +6,7 @@ use futures_util::future::join_all;
 use super::transfers::Transfers;
 use crate::settings::Priority;
 
-/// Creates the locations of the directories whose files come before those of others, if files have priorities on this
-/// vessel.
+/// Creates the locations of all directories that don't have the lowest priority, if files have priorities on this vessel.
 pub(super) async fn make_ready(transfers: &Transfers) {
     let session = &transfers.session;
     let vessel = &session.link.settings;

@@ -33,7 +33,7 @@ pub(super) fn is_known_elsewhere(transfers: &Transfers, delivery: &Delivery) -> 
     matches!(known_of_place(transfers, delivery), Some(None))
 }
 
-/// Returns whether [`prove_elsewhere`] has nothing to look up for a delivery.
+/// Returns whether [`prove_elsewhere`] needs no lookup for a delivery.
 pub(super) fn is_proven(transfers: &Transfers, delivery: &Delivery) -> bool {
     transfers.session.remote.is_this_host() || known_of_place(transfers, delivery).is_some()
 }
@@ -117,7 +117,8 @@ pub(super) async fn prove_elsewhere(
 /// Returns the fault for a place on this host that overlaps with the directory's `Location`.
 pub(crate) fn fault(vessel: &settings::Vessel, directory: &Directory, met: local::Meeting) -> Fault {
     let (name, place) = (&directory.name, vessel.remote_location(directory));
-    let reason = format_args!("[Vessel {}] is this host, and {place} there {met} of [Directory {name}]", vessel.name);
-    let remedy = format_args!("write `RemoteLocation.{name} = …` in [Vessel {}], a directory of its own", vessel.name);
+    let vessel = &vessel.name;
+    let reason = format_args!("[Vessel {vessel}] is this host, and RemoteLocation {place} {met} of [Directory {name}]");
+    let remedy = format_args!("write `RemoteLocation.{name} = …` in [Vessel {vessel}], a directory of its own");
     Fault::file(reason).mend(remedy)
 }

@@ -13,7 +13,7 @@ use super::transfers::{Transfers, source_fault};
 use crate::fault::Fault;
 use crate::link::{LoopSlot, MOST_BYTES, Session, loop_assembly, open_new};
 use crate::names::RemotePath;
-use crate::records::{Delivery, DeliveryState, VersionKind};
+use crate::records::{Delivery, DeliveryId, DeliveryState, VersionKind};
 use crate::rights::CopyOf;
 use crate::settings::{Shell, SmallFiles, Verify};
 use crate::transport::{RemoteFile, SmallFile, takes_name};
@@ -21,7 +21,7 @@ use crate::transport::{RemoteFile, SmallFile, takes_name};
 /// Files up to this size, in bytes, are sent without looking first whether the vessel has them already.
 const BLIND: u64 = 32 << 10;
 
-/// What became of a file that might go to the loop.
+/// The result of an attempt to send a file to the loop.
 pub(super) enum Sent {
     /// The file has its final name, verified and flushed.
     Delivered,
@@ -36,7 +36,7 @@ pub(super) enum Sent {
 pub(crate) async fn tend_loop(transfers: &Transfers, ahead: bool) {
     let session = &transfers.session;
     if ahead {
-        // A file that is continued over another connection needs the shell first.
+        // A session that continues another connection's file needs the shell for that file first.
         if session.continues() {
             tokio::time::sleep(session.remote.main_channel().round_trip() * 2).await;
         }
@@ -79,7 +79,7 @@ pub(super) fn may_go(transfers: &Transfers, delivery: &Delivery, destination: &R
         && !session.small_files.are_too_many(&session.remote, &session.link.settings)
 }
 
-/// Sends a file to the loop, if it takes one now.
+/// Sends a file to the loop, if the loop accepts one now.
 pub(super) async fn send(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -90,7 +90,7 @@ pub(super) async fn send(
     let (size, Some(digest)) = (version.stamp.size, version.digest) else { return Ok(Sent::No) };
     let consumed = transfers.directories.get(&version.directory).is_some_and(|(it, _)| it.consumed);
     let preparing = async { if consumed { session.prepare_temp_dir().await } else { Ok(()) } };
-    // The loop starts meanwhile, unless it has started already. It comes first, so that the check sees it starting.
+    // The loop starts meanwhile, if it has not started yet. It is polled first, so that `prove_ahead` sees it starting.
     let (remote, settings) = (&session.remote, &session.link.settings);
     let starting = session.small_files.running(remote, settings);
     let (_, made, prepared, probed) = tokio::join!(
@@ -98,7 +98,7 @@ pub(super) async fn send(
         starting,
         session.make_dirs_above(assembly),
         preparing,
-        // The directory usually exists. If it does not, nothing is found out here.
+        // Usually the directory exists already. If it does not, this check has no result.
         Box::pin(prove_ahead(transfers, delivery, assembly))
     );
     made?;
@@ -128,7 +128,7 @@ pub(super) async fn send(
     }
     let sending = session.may_send(version, size, 0).await;
     session.wrote(version, size);
-    let marker = consumed.then(|| loop_marker(session, delivery));
+    let marker = consumed.then(|| loop_marker(session, delivery.id, delivery.version.stamp.size));
     let file = SmallFile {
         assembly: loop_assembly(assembly),
         destination: destination.clone(),
@@ -148,12 +148,12 @@ pub(super) async fn send(
     };
     transfers.surely_ours().await?;
     let flight = turn.file_loop().send(file);
-    drop(sending);
+    let in_hand = sending.end_turn();
     let arriving = async {
         let mut flight = flight.map_err(|e| e.fault())?;
         if asking.is_some() && flight.asked().await {
             let proved = match prove_elsewhere(transfers, delivery, &loop_assembly(assembly), false).await {
-                // The proof takes round trips, and the lease may run out meanwhile.
+                // The proof takes round trips, and the lease may expire meanwhile.
                 Ok(()) => transfers.surely_ours().await,
                 failed => failed,
             };
@@ -163,7 +163,7 @@ pub(super) async fn send(
         flight.delivered().await.map_err(|e| e.fault())
     };
     let (sent, removed) = tokio::join!(arriving, removing);
-    drop((turn, asking));
+    drop((turn, asking, in_hand));
     match sent {
         Ok(true) => {
             removed.map_err(|e| e.fault())?;
@@ -178,14 +178,13 @@ pub(super) async fn send(
             Ok(Sent::Delivered)
         }
         Ok(false) => Ok(Sent::No),
-        // The file may have been published, and even taken away by a program there. The next attempt finds that out.
+        // The file may have been published, and even removed by a program there. The next attempt finds that out.
         Err(fault) => Err(fault),
     }
 }
 
-/// Checks that the place of the delivery's directory is not on this host, if the loop has to be started first: the check
-/// costs no time meanwhile. Otherwise the loop asks before it publishes. Returns the assembly if it was created for the
-/// check.
+/// Checks that the place of the delivery's directory is not on this host, if the loop is still starting, so that the check
+/// takes no extra time. Otherwise the loop asks before it publishes. Returns the assembly if it was created for the check.
 async fn prove_ahead(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -221,10 +220,10 @@ async fn has_something(session: &Session, destination: &RemotePath) -> Result<bo
     }
 }
 
-/// Returns the path of the marker that shows that the loop has renamed a file, or was about to. It has the name of a
-/// part that no file has: after the end of the file.
-pub(super) fn loop_marker(session: &Session, delivery: &Delivery) -> RemotePath {
-    session.part(delivery, delivery.version.stamp.size)
+/// Returns the path of the marker that shows that the loop has renamed a file, or was about to. Its name is that of a
+/// part that starts at the end of the file, which no upload creates.
+pub(super) fn loop_marker(session: &Session, delivery: DeliveryId, size: u64) -> RemotePath {
+    session.part(delivery, size)
 }
 
 /// Returns whether an earlier attempt of a delivery may have gone to the loop.
@@ -238,7 +237,7 @@ pub(super) fn may_have_gone(session: &Session, delivery: &Delivery) -> bool {
         && delivery.version.stamp.size <= MOST_BYTES
 }
 
-/// Removes what the loop may have left of an earlier attempt of a delivery.
+/// Removes the files that the loop may have left of an earlier attempt of a delivery.
 pub(super) async fn remove_loop_files(
     session: &Session,
     delivery: &Delivery,
@@ -247,7 +246,7 @@ pub(super) async fn remove_loop_files(
     if !may_have_gone(session, delivery) {
         return Ok(());
     }
-    let (assembly, marker) = (loop_assembly(assembly), loop_marker(session, delivery));
+    let (assembly, marker) = (loop_assembly(assembly), loop_marker(session, delivery.id, delivery.version.stamp.size));
     let (one, other) = tokio::join!(session.remote.remove(&assembly), session.remote.remove(&marker));
     session.late_files.add(delivery.id, [assembly, marker]);
     one.and(other).map_err(|e| e.fault())

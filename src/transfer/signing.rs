@@ -84,7 +84,8 @@ pub(super) async fn keep_signature(
     if !needs_signature(transfers, version, there) {
         return Ok(());
     }
-    // A version that was compared with another file has a signature with the average length of that file.
+    // If this version was compared with another file, its signature has the average block length of that file's
+    // signature.
     let known = transfers.ledger.signature(version).await.map_err(|e| e.fault())?;
     let fits = |known: Signature| Signature::average_for(version.stamp.size, Some(known.average())) == known.average();
     if !known.is_some_and(fits) {

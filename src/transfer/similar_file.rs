@@ -1,9 +1,9 @@
 //! Finds other files on the vessel that have blocks of a version, such as a log that was rotated and then changed, or an
 //! image that was changed under a new name. Only the other blocks are sent.
 //!
-//! A few stretches of the source, about a 64th of it, are cut into blocks, which are looked up in the ledger among samples
-//! of the directory's signatures. Only if some are found is the whole source signed before it is sent. The result is
-//! verified by its hash, as with every delta.
+//! A few stretches of the source, about a 64th of it, are divided into blocks, which are looked up in the ledger among
+//! samples of the directory's signatures. Only if some are found is the whole source signed before it is sent. The
+//! result is verified by its hash, as with every delta.
 
 use futures_util::future::try_join_all;
 use tokio::task::spawn_blocking;
@@ -44,7 +44,7 @@ impl OpenSimilar {
     }
 }
 
-/// Returns whether blocks of other files are looked for: for large files, where the vessel can copy.
+/// Returns whether blocks of other files are searched: for large files, if the vessel can copy ranges.
 pub(super) fn is_possible(transfers: &Transfers, delivery: &Delivery) -> bool {
     let (session, version) = (&transfers.session, &delivery.version);
     let is_large = version.kind == VersionKind::File && version.plan().count() > 1;
@@ -107,8 +107,9 @@ async fn some_blocks(version: &Version, source: &Source, averages: &[u32]) -> Re
                 builders.iter_mut().for_each(|builder| pieces.iter().for_each(|piece| builder.update(piece)));
                 builders
             });
-            builders =
-                cutting.await.map_err(|e| Fault::attempt(format_args!("cutting {} failed: {e}", version.path)))?;
+            builders = cutting
+                .await
+                .map_err(|e| Fault::attempt(format_args!("dividing {} into blocks failed: {e}", version.path)))?;
         }
         keys.extend(
             builders
@@ -121,7 +122,7 @@ async fn some_blocks(version: &Version, source: &Source, averages: &[u32]) -> Re
     Ok(keys)
 }
 
-/// Plans to build a file from that of these files that saves most. Returns the plan with the number of the file.
+/// Plans to build a file from the one of these files that saves most bytes. Returns the plan and the index of that file.
 pub(super) async fn plan(
     transfers: &Transfers,
     version: &Version,
@@ -143,8 +144,8 @@ pub(super) async fn plan(
     Ok(plans.min_by_key(|(delta, _)| delta.sent_bytes()))
 }
 
-/// Finds files with blocks of a version if the delta from its earlier version, `own`, is not good. To make that delta, the
-/// version was signed, unless the earlier version is no longer there.
+/// Finds files with blocks of a version if the delta from its earlier version, `own`, is not good. The plan of that delta
+/// has recorded the signature of the version, unless the vessel no longer has the earlier version.
 pub(super) async fn find_better(
     transfers: &Transfers,
     delivery: &Delivery,

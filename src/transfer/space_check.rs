@@ -63,7 +63,7 @@ impl DestinationSpace {
     pub(super) fn ensure(self, bytes: u64) -> Result<(), Fault> {
         let Some(space) = self.space.filter(|space| !space.has_room_for(bytes)) else { return Ok(()) };
         let reason = format_args!(
-            "{} is full: {} bytes are free, {bytes} more are needed, and {} are reserved for other programs",
+            "{} is full: {} bytes are free, {bytes} bytes are needed, and {} bytes are reserved for other programs",
             self.at,
             space.free,
             space.margin()

@@ -25,8 +25,8 @@ const TRIES: usize = 3;
 /// Number of assemblies removed concurrently.
 const ASSEMBLIES_AT_ONCE: usize = 32;
 
-/// The deliveries that are running in a session; clones share them. The sweep skips them, and looks after it
-/// has asked the ledger: a delivery that was superseded while it runs may create its assembly again.
+/// The deliveries that are running in a session; clones share them. The sweep skips them, and checks them after its
+/// query to the ledger, because a delivery that was superseded while it runs may create its assembly again.
 #[derive(Clone, Default)]
 pub(crate) struct RunningDeliveries(Arc<Mutex<HashSet<DeliveryId>>>);
 
@@ -262,7 +262,12 @@ async fn remove_assembly(transfers: &Transfers, remains: &Remains) -> Result<(),
     let destination = session.link.settings.destination(&directory, &remains.path);
     let Some(parent) = destination.parent() else { return Ok(()) };
     let assembly = parent.join(assembly_name(session.link.instance, remains.delivery.0, remains.token));
-    session.remote.remove(&assembly).await?;
-    session.remote.remove(&loop_assembly(&assembly)).await?;
-    session.remote.remove(&probe_beside(&assembly)).await
+    remove_with_companions(session, &assembly).await
+}
+
+/// Removes an assembly, that of the loop in the vessel's shell, and the probe file beside them.
+pub(super) async fn remove_with_companions(session: &Session, assembly: &RemotePath) -> Result<(), RemoteError> {
+    session.remote.remove(assembly).await?;
+    session.remote.remove(&loop_assembly(assembly)).await?;
+    session.remote.remove(&probe_beside(assembly)).await
 }

@@ -58,7 +58,7 @@ impl Directories {
         self.replaced.fetch_add(1, Ordering::Release);
     }
 
-    /// Returns the paused directories, of which nothing is sent.
+    /// Returns the paused directories, whose files are not sent.
     pub(crate) fn paused(&self) -> Arc<BTreeSet<DirectoryName>> {
         self.paused.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -138,9 +138,10 @@ impl Transfers {
     pub(super) fn destination(&self, version: &Version) -> Result<RemotePath, Fault> {
         match self.directories.get(&version.directory) {
             Some((directory, _)) => Ok(self.session.link.settings.destination(&directory, &version.path)),
-            None => Err(Fault::file(format_args!("[Directory {}] is not configured any more", version.directory))
+            None => Err(Fault::file(format_args!("[Directory {}] is no longer in the settings", version.directory))
                 .mend(format_args!(
-                    "add it to the settings again, or give up its undelivered files: contentmonster forget --all '{}'",
+                    "add [Directory {0}] to the settings again, or drop its undelivered files: \
+                     contentmonster forget --all '{0}'",
                     version.directory
                 ))
                 .of(Cause::Settings)),
@@ -168,7 +169,8 @@ impl Transfers {
     /// Opens the source file like [`Self::open_source`], without starting to hash it.
     pub(super) async fn open_unhashed(&self, version: &Version) -> Result<Source, Fault> {
         let Some((directory, _)) = self.directories.get(&version.directory) else {
-            return Err(Fault::file("the directory is not configured any more").of(Cause::Settings));
+            return Err(Fault::file(format_args!("[Directory {}] is no longer in the settings", version.directory))
+                .of(Cause::Settings));
         };
         let follow = directory.links == Links::Follow;
         let source = self.source_cache.open(&directory.location, &version.path, version.stamp, follow).await;

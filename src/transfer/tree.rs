@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use super::acknowledge::{Outcome, acknowledge, enter};
-use super::attributes::{dress, looks_like, seen, times, tolerate_undressed};
+use super::attributes::{looks_like, seen, set_owner_and_mode, times, tolerate_attribute_error};
 use super::publish::{flush_name, publish};
 use super::transfers::Transfers;
 use crate::fault::{Fault, Pace};
@@ -23,7 +23,7 @@ const OWNER_MAY: u32 = 0o700;
 /// Result of removing the entry at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cleared {
-    /// Nothing delivered from here exists at the path.
+    /// No entry that was delivered from here exists at the path.
     Nothing,
     /// The entry was removed.
     Removed,
@@ -55,8 +55,9 @@ pub(super) async fn deliver_directory(
     let is_there = there.is_some_and(|attrs| attrs.is_dir());
     if !is_there {
         if by_link && clear(transfers, version, place).await? != Cleared::Removed {
-            let fault = Fault::file(format_args!("{place} on the vessel is a symbolic link that is not followed"));
-            return Err(fault.mend("remove the link there, or give the directory another RemoteLocation"));
+            let fault =
+                Fault::file(format_args!("{place} on the vessel is a symbolic link that does not lead to a directory"));
+            return Err(fault.mend("remove the link on the vessel, or set another RemoteLocation for the directory"));
         }
         clear(transfers, version, place).await?;
         session.make_dirs_above(place).await?;
@@ -67,7 +68,7 @@ pub(super) async fn deliver_directory(
     let as_it_is = is_there && found & 0o7777 == keeping_inherited(CopyOf::Directory.plain(mode), found);
     // Mode and owner are never changed through a link.
     if !by_link && (!as_it_is || version.owner.is_some()) {
-        dress(session, version, place, CopyOf::Directory, mode, found).await?;
+        set_owner_and_mode(session, version, place, CopyOf::Directory, mode, found).await?;
     }
     if !is_there {
         flush_name(session, place).await?;
@@ -113,7 +114,7 @@ async fn make_unseen_directory(
         }
         Ok(()) => {}
     }
-    dress(session, version, place, CopyOf::Directory, mode, 0).await
+    set_owner_and_mode(session, version, place, CopyOf::Directory, mode, 0).await
 }
 
 /// Creates a link. The rename replaces a file or another link at the path.
@@ -139,7 +140,7 @@ pub(super) async fn deliver_link(
         if let Err(e) =
             session.remote.set_link(&assembly, Attrs { times, owner: version.owner, ..Attrs::default() }).await
         {
-            tolerate_undressed(session, version, &e)?;
+            tolerate_attribute_error(session, version, &e)?;
         }
         transfers.surely_ours().await?;
         seen = !matches!(publish(session, version, &assembly, place).await?, Renamed::Unseen);
@@ -187,8 +188,8 @@ pub(super) async fn make_way(transfers: &Transfers, version: &Version, place: &R
     if !there.is_some_and(|attrs| attrs.is_dir()) || clear(transfers, version, place).await? == Cleared::Removed {
         return Ok(());
     }
-    Err(Fault::file(format_args!("{place} on the vessel is a directory"))
-        .mend("move it away there, or give the directory another RemoteLocation"))
+    Err(Fault::file(format_args!("cannot replace {place} on the vessel: it is a directory"))
+        .mend("rename or remove it on the vessel, or set another RemoteLocation for the directory"))
 }
 
 /// Returns whether entries below a directory must still be deleted. Their deletions may be detected and delivered
@@ -314,8 +315,8 @@ async fn remove_directory(transfers: &Transfers, version: &Version, place: &Remo
         return Err(error.fault());
     }
     if is_about_to_empty(transfers, version).await? {
-        let fault = Fault::attempt(format_args!("{place} still contains files that are to be deleted first"));
-        return Err(fault.at(Pace::AtOnce));
+        let reason = format_args!("cannot remove {place} yet: files in it are still waiting to be deleted");
+        return Err(Fault::attempt(reason).at(Pace::AtOnce));
     }
     // The last entry may have been removed since the attempt above.
     match session.remote.remove_dir(place).await {

@@ -38,7 +38,7 @@ const PARTS_PER_CHANNEL: usize = 2;
 /// Number of compressed ranges that a single channel handles concurrently: one is acknowledged, one sent, one
 /// compressed.
 const STREAMS_AT_ONCE: usize = 3;
-/// How often a channel on a slow way looks whether it is needed after all.
+/// Interval at which a channel on a slow way checks whether it is needed after all.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl<'a> PartsUpload<'a> {
@@ -114,7 +114,7 @@ impl<'a> PartsUpload<'a> {
         loop {
             let mut now = channels.borrow_and_update().clone();
             now.retain(|channel| self.session.carries(channel, self.version()));
-            // A channel that was removed from the pool finishes its current piece and takes no more.
+            // A channel that was removed from the pool finishes its current piece and accepts no more.
             known.retain(|(channel, _)| now.contains(channel));
             let each = if now.len() == 1 { 1 } else { PARTS_PER_CHANNEL };
             for channel in now {
@@ -279,7 +279,7 @@ impl<'a> PartsUpload<'a> {
         };
         let is_part = !piece.next;
         if is_part && end == start {
-            self.session.remote.remove(&self.session.part(self.delivery, start)).await.map_err(|e| e.fault())?;
+            self.session.remote.remove(&self.session.part(self.delivery.id, start)).await.map_err(|e| e.fault())?;
         }
         self.ranges().give(piece, end);
         self.changed.notify_waiters();
@@ -304,7 +304,7 @@ impl<'a> PartsUpload<'a> {
                 return None;
             }
             if !self.is_in_time(channel) {
-                // Another way brings the end, unless it fails or becomes slow.
+                // Another way uploads the rest, unless it fails or becomes slow.
                 tokio::select! {
                     () = changed => {}
                     () = tokio::time::sleep(LOOK) => {}
@@ -350,7 +350,7 @@ impl<'a> PartsUpload<'a> {
             (self.assembly.clone(), flags, 0)
         } else {
             self.prepare_for_parts().await?;
-            (self.session.part(self.delivery, start), OpenFlags::FRESH, start)
+            (self.session.part(self.delivery.id, start), OpenFlags::FRESH, start)
         };
         let opened = if piece.next && start == 0 { self.take_opened(channel) } else { None };
         let file = match opened {

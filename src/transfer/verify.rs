@@ -189,18 +189,18 @@ async fn digests_of(
     let mut hasher = FileHasher::new(version.chunk_size);
     let size = version.stamp.size;
     let offsets = (0..size.div_ceil(u64::from(per_read))).map(|index| index * u64::from(per_read));
-    // The last read looks for bytes beyond the expected end, with which the file differs even if all chunks are good.
+    // The last read checks for bytes beyond the expected end, with which the file differs even if all chunks are good.
     let pieces = offsets.chain([size]).map(|at| {
         let (file, length) = (file.clone(), u64::from(per_read).min(size - at));
         async move {
-            session.may_receive(version, length).await;
+            let _in_hand = session.may_receive(version, length).await;
             match length {
                 0 => read_fully(&file, at, 1).await.or_else(unless_lost),
                 _ => read_fully(&file, at, length).await,
             }
         }
     });
-    // What was requested is not on the link yet, so a budget needs few requests at once.
+    // Requested bytes are not on the link yet, so with a budget only few requests are sent at once.
     let at_once = if session.link.way.allowance.is_unlimited() { READS } else { READS_WITHIN_A_BUDGET };
     let mut pieces = stream::iter(pieces).buffered(at_once);
     while let Some(piece) = pieces.next().await {

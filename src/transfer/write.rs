@@ -19,13 +19,13 @@ use crate::transport::{RemoteError, RemoteFile};
 pub(crate) struct Taken<'a> {
     pub(crate) bytes: AtomicU64,
     job: &'a Job,
-    /// Called after every [`STEP`] bytes with the number of acknowledged bytes.
+    /// The progress function. It is called each time another [`STEP`] bytes are acknowledged, with the total so far.
     told: Option<&'a (dyn Fn(u64) + Send + Sync)>,
-    /// Whether the file may already hold other data in the range: then zeros must be sent too.
+    /// Whether the file may already contain other data in this range. Zeros are then sent like all other bytes.
     over: bool,
 }
 
-/// Minimum length in bytes of a piece of zeros that is not sent.
+/// Minimum length in bytes of a run of zeros that is not sent, but left as a hole in the file.
 const ZEROS: usize = 4096;
 
 /// Number of bytes between two progress calls.
@@ -58,7 +58,7 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// Writes the bytes `range` of the source into `file`, where the source's offset `base` is the start of the file.
+/// Writes the bytes `range` of the source into `file`. The file begins at the source's offset `base`.
 ///
 /// Bytes are sent in order, so that after a lost connection the file on the vessel holds exactly a prefix. `taken`
 /// counts the bytes that the vessel has acknowledged.
@@ -76,8 +76,8 @@ pub(super) async fn write_range(
     writes.answers().await
 }
 
-/// Writes a range like [`write_range`], and closes the file. When the range is written, `further` may return a new end
-/// for it.
+/// Writes a range as [`write_range`] does, and closes the file. When the whole range has been sent, `further` may
+/// extend it by returning a new end.
 ///
 /// The close is sent before the writes are answered, because the vessel processes requests in the order of sending.
 pub(super) async fn write_and_close(

@@ -68,12 +68,12 @@ pub struct Capabilities {
     pub dd_ranges: bool,
     /// Whether `cp` can be told to clone files (`--reflink`), which depends on the file system, too.
     pub clones: bool,
-    /// The best format that a program on the vessel expands; `None`: nothing is sent compressed.
+    /// The best format that a program on the vessel expands; `None`: files are not sent compressed.
     pub decompressor: Option<Codec>,
     /// Whether `sync -f FILE` works, which flushes the whole file system that the file is on.
     pub sync_file_system: bool,
-    /// The command that reads exactly as many bytes from its standard input as are named after it, if the shell can
-    /// receive whole files (see [`file_loop`](super::file_loop)).
+    /// The command that, with a number appended, reads exactly that many bytes from its standard input; `None` if the
+    /// shell cannot receive whole files (see [`file_loop`](super::file_loop)).
     pub(super) exact_read: Option<&'static str>,
     /// The attributes of the root and of the login directory, which show whether SFTP and the shell access the same
     /// files.
@@ -252,7 +252,9 @@ fn probe_script() -> Script {
     let script = script.code("printf abcdef | dd bs=4 iflag=skip_bytes,count_bytes skip=1 count=3 2>/dev/null | ");
     let script = script.code("grep -q '^bcd$' && echo dd ranges\n");
     let script = script.code("cp --help 2>&1 | grep -q -e --reflink && echo cp reflink\n");
-    // A command that reads ahead would take bytes of the next file. `mv -T` does not move into a directory of that name.
+    // The test shows that the command reads no more bytes than it should: in a stream of several files, further bytes
+    // belong to the next file. `mv -T` is required, because it does not move into a directory that has the name of the
+    // destination.
     let script = script.code("printf abcdef | { head -c 3 >/dev/null; cat; } | grep -q '^def$' && echo exact head\n");
     let script = script.code("printf abcdef | { dd bs=64k iflag=fullblock,count_bytes count=3 >/dev/null; cat; } ");
     let script = script.code("2>/dev/null | grep -q '^def$' && echo exact dd\n");

@@ -58,7 +58,7 @@ impl Remote {
         self.capabilities().check_file && !self.0.refuses_check_file.load(Ordering::Relaxed)
     }
 
-    /// Uses `check-file` no more on this connection.
+    /// Stops using `check-file` on this connection.
     pub fn distrust_check_file(&self, why: &str) {
         tracing::debug!("The vessel's check-file is not used: {why}");
         self.0.refuses_check_file.store(true, Ordering::Relaxed);

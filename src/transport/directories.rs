@@ -12,7 +12,7 @@ use crate::names::RemotePath;
 
 /// The permission bits of directories that [`Remote::make_dirs`] creates.
 const MODE: u32 = 0o755;
-/// Round-trip time from which on a request that may be in vain costs less than waiting for another one's reply.
+/// Round-trip time from which on a request that may be unnecessary costs less than waiting for another request's reply.
 const LONG: Duration = Duration::from_millis(20);
 
 impl Remote {

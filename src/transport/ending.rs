@@ -1,9 +1,9 @@
-//! Ends a file by one script: hash, size, mode, time, flush, rename, and flush of the directory in one round trip. Over
-//! SFTP these steps cost four.
+//! Completes a file by one script: hash, size, mode, time, flush, rename, and flush of the directory in one round trip.
+//! Over SFTP these steps cost four.
 //!
-//! Each step depends on the one before it, so nothing gets its final name that does not have the digest or was not
-//! flushed. A connection may break while the script runs; then it still ends. So that it can't replace a newer version
-//! much later, it leaves the rename to its caller if it comes to it late.
+//! Each step depends on the step before it, so a file gets its final name only if it has the digest and was flushed.
+//! The script continues if the connection breaks. So that it can't replace a newer version much later, it leaves the
+//! rename to its caller after a deadline.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::shell::Script;
 use crate::digest::Digest;
 use crate::names::RemotePath;
 
-/// What errors name as the failed operation.
+/// The name of the operation in errors.
 const WHAT: &str = "ending a file on the vessel";
 const HASHING: &str = "hashing on the vessel";
 
@@ -23,10 +23,10 @@ const HASHING: &str = "hashing on the vessel";
 /// ignores them, because `:` does nothing.
 const MORE: &str = ": more";
 const ENOUGH: &str = ": enough";
-/// Read in place of a digest, if the script is not to publish the file.
+/// The line that the script reads in place of a digest if it must not publish the file.
 const NOTHING: &str = ": nothing";
 
-/// A complete file, and what it is to be.
+/// A complete file, and its final name and attributes.
 pub struct Ending<'a> {
     /// The temporary name.
     pub assembly: &'a RemotePath,
@@ -40,12 +40,12 @@ pub struct Ending<'a> {
     pub mode: u32,
     /// The modification time in seconds since 1970.
     pub modified: u32,
-    /// How long after the order the rename may begin; a time over 10 s counts as 10 s. With less than a second, the file
-    /// is not published.
+    /// How long after the request the rename may begin; more than 10 s counts as 10 s. With less than a second, the file is
+    /// not published.
     pub within: Duration,
 }
 
-/// How far a file was brought to its end.
+/// The state of a file after the script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// It has its final name, and is flushed.
@@ -85,10 +85,10 @@ impl GrowingHash<'_> {
         digest.ok_or_else(|| RemoteError::new(ErrorKind::Failed, HASHING, output.error_text()))
     }
 
-    /// Brings the file to its end if it has the digest. The paths must be those with which the hash was started.
+    /// Completes and publishes the file if it has the digest. The paths must be those with which the hash was started.
     ///
     /// # Errors
-    /// Then it is unknown how far the file was brought.
+    /// After an error, it is unknown which steps were done.
     pub async fn publish(self, ending: &Ending<'_>) -> Result<Ended, RemoteError> {
         let Ending { digest, mode, modified, within, .. } = ending;
         let latest = match LONGEST.min(*within).as_secs() {
@@ -102,8 +102,8 @@ impl GrowingHash<'_> {
     }
 }
 
-/// Adds the steps that follow the hash, which is in `h`; the expected one, mode and time are in `s`, `m` and `t`. The rename
-/// must begin within `e` seconds after the time `b`. `touch -c` opens no file for writing.
+/// Adds the steps after the hash. The shell variable `h` holds the hash, `s` the expected hash, `m` the mode, `t` the time.
+/// The rename must begin within `e` seconds after the time `b`. `touch -c` opens no file for writing.
 fn end(script: Script, size: u64, assembly: &RemotePath, destination: &RemotePath) -> Script {
     let directory = destination.parent().unwrap_or_else(|| RemotePath::new(".")).join(".");
     let (assembly, destination) = (assembly.as_bytes(), destination.as_bytes());
@@ -117,7 +117,7 @@ fn end(script: Script, size: u64, assembly: &RemotePath, destination: &RemotePat
     script.path(directory.as_bytes()).code("\necho published\n")
 }
 
-/// Returns a script that hashes a file and ends it.
+/// Returns a script that hashes a file, completes it and publishes it.
 fn whole(tool: HashTool, ending: &Ending<'_>) -> Script {
     let Ending { assembly, destination, size, digest, mode, modified, within } = ending;
     let script =
@@ -132,7 +132,7 @@ fn whole(tool: HashTool, ending: &Ending<'_>) -> Script {
     end(script, *size, assembly, destination)
 }
 
-/// How long after the order the rename may begin at the latest.
+/// Maximum time between the request and the beginning of the rename.
 const LONGEST: Duration = Duration::from_secs(10);
 
 fn ended(output: &Output) -> Ended {
@@ -145,10 +145,10 @@ fn ended(output: &Output) -> Ended {
 }
 
 impl Remote {
-    /// Brings a complete file to its end.
+    /// Hashes, completes and publishes a file whose bytes have all arrived.
     ///
     /// # Errors
-    /// Then it is unknown how far the file was brought.
+    /// After an error, it is unknown which steps were done.
     pub async fn publish(&self, tool: HashTool, ending: &Ending<'_>) -> Result<Ended, RemoteError> {
         let (assembly, destination) = (&self.in_shell(ending.assembly), &self.in_shell(ending.destination));
         let script = whole(tool, &Ending { assembly, destination, ..*ending });

@@ -108,20 +108,22 @@ impl RemoteError {
         match &self.kind {
             ErrorKind::Connection => Fault::attempt(self).of(Cause::Link),
             ErrorKind::NotFound | ErrorKind::Failed => Fault::attempt(self),
-            ErrorKind::Denied => {
-                Fault::file(self).mend("give the vessel's user permission to write there").of(Cause::Denied)
-            }
+            ErrorKind::Denied => Fault::file(self)
+                .mend("give the login user on the vessel read and write permission for this path")
+                .of(Cause::Denied),
             ErrorKind::Link => {
                 Fault::file(self).mend("replace the link with a directory there, or choose another RemoteLocation")
             }
             ErrorKind::Unsupported => Fault::file(self),
             ErrorKind::ReadOnly => {
                 let fault = Fault::place(self).of(Cause::ReadOnly);
-                fault.mend("mount the file system writable, or choose another RemoteLocation or TempDir")
+                fault.mend("remount the vessel's file system read-write, or choose another RemoteLocation or TempDir")
             }
             ErrorKind::BadName => {
                 let fault = Fault::file(self).of(Cause::Name);
-                fault.mend("give the file a name that the vessel's file system takes, or choose another RemoteLocation")
+                fault.mend(
+                    "give the file a name that the vessel's file system accepts, or choose another RemoteLocation",
+                )
             }
             ErrorKind::Quota => {
                 let fault = Fault::place(self).of(Cause::Space);
@@ -223,9 +225,12 @@ impl ConnectError {
         let fault = Fault::vessel(self);
         match self {
             Self::Away { remedy, .. } => fault.at(Pace::AtOnce).mend(remedy).of(Cause::Link),
-            Self::NotDialledIn { .. } => {
-                fault.at(Pace::AtOnce).mend("it is served as soon as its tunnel (`ssh -R`) is there").of(Cause::Link)
-            }
+            Self::NotDialledIn { .. } => fault
+                .at(Pace::AtOnce)
+                .mend(
+                    "start the tunnel (`ssh -R`) on the vessel; contentmonster connects as soon as the tunnel is open",
+                )
+                .of(Cause::Link),
             Self::Unreachable { .. } | Self::Mute { .. } => {
                 fault.at(Pace::AtOnce).mend("retrying every few seconds").of(Cause::Link)
             }

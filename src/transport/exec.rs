@@ -88,8 +88,8 @@ impl Shells {
         }
     }
 
-    /// Makes new shells, from now on, wait for their turn among the logins and shells of other vessels on the same
-    /// host. Before this call, the turn of the login covers new shells.
+    /// From this call on, a new shell queues with the logins and shells of other vessels on the same host. Earlier
+    /// shells use the login's slot.
     pub(crate) fn begin_in_turn(&self, starts: Starts) {
         // Only the first call has an effect, because each connection logs in only once.
         let _ = self.starts.set(starts);
@@ -200,7 +200,7 @@ impl Shells {
                 self.idle().push(shell);
                 return Err(e);
             }
-            // The shell leaves the pool, so its place is taken until it ends.
+            // The shell leaves the pool, but occupies its place until it ends.
             place.forget();
             let Shell { reader, input, heard, .. } = shell;
             Ok(Dedicated { reader, input: Some(input), heard, shells: self.clone() })

@@ -14,8 +14,8 @@ fn longest_name_in(path: &RemotePath) -> usize {
 }
 
 fn name_too_long(at: &RemotePath) -> RemoteError {
-    let why =
-        format_args!("{} bytes in total, {} bytes in its longest component", at.as_bytes().len(), longest_name_in(at));
+    let (path, longest) = (at.as_bytes().len(), longest_name_in(at));
+    let why = format_args!("the path has {path} bytes, and its longest component has {longest} bytes");
     RemoteError::new(ErrorKind::BadName, format_args!("the name {at} is too long for the vessel"), why)
 }
 
@@ -55,7 +55,7 @@ impl Remote {
             return RemoteError::new(kind, format_args!("{at} is full"), "no inode is free for another file");
         }
         if space.free < needed.max(1) {
-            let why = format_args!("{} bytes are free, {needed} more are needed", space.free);
+            let why = format_args!("{} bytes are free, {needed} bytes are needed", space.free);
             return RemoteError::new(ErrorKind::NoSpace { free: space.free }, format_args!("{at} is full"), why);
         }
         error

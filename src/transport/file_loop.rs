@@ -26,15 +26,15 @@ use super::ssh::Connection;
 use crate::digest::Digest;
 use crate::names::RemotePath;
 
-/// What errors name as the failed operation.
+/// The name of the operation in errors.
 const WHAT: &str = "sending a file to the vessel's shell";
 /// The maximum length of a line of output. Only the commands' error messages are longer than the loop's own lines.
 const MOST_LINE: usize = 64 << 10;
 
-/// How many bytes must be acknowledged within a deadline, so that the connection counts as still sending.
+/// Number of bytes that must be acknowledged within a deadline for the connection to count as still sending.
 const MOVES: u64 = 16 << 10;
-/// The maximum number of bytes that are acknowledged on a connection before those of a file: the other files in the loop,
-/// what the channel and the socket hold, and everything's framing.
+/// Upper bound of the bytes that are acknowledged before a file's own bytes: other files in the loop, channel and
+/// socket buffers, and protocol overhead.
 const MOST_AHEAD: u64 = 4 << 20;
 
 /// A small file, and where it goes.
@@ -72,7 +72,7 @@ pub struct Flight<'a> {
     answered: oneshot::Receiver<bool>,
 }
 
-/// A file to send, with the ends of its [`Flight`] that the tasks use.
+/// A file to send, with the channel ends through which the tasks talk to its [`Flight`].
 struct Sending {
     file: SmallFile,
     expected: Expected,
@@ -82,7 +82,7 @@ struct Sending {
 
 /// The answers that are expected for one file.
 struct Expected {
-    /// Told when the loop asks whether to publish the file: the flight, and the task that sends.
+    /// Notified when the loop asks whether to publish the file; received by the flight and by the sending task.
     asks: Vec<oneshot::Sender<()>>,
     answer: oneshot::Sender<bool>,
 }
@@ -109,7 +109,7 @@ impl Awaited {
         self.queue().as_mut().map(|queue| queue.push_back(expected)).is_some()
     }
 
-    /// Passes on that the loop asks whether to publish the first file. Returns `false` if no file is on its way.
+    /// Passes on the loop's question whether to publish the first file. Returns `false` if no file is in flight.
     fn ask(&self) -> bool {
         let mut queue = self.queue();
         let first = queue.as_mut().and_then(VecDeque::front_mut);
@@ -121,7 +121,7 @@ impl Awaited {
         true
     }
 
-    /// Passes on the answer for the first file. Returns `false` if no file is on its way.
+    /// Passes on the answer for the first file. Returns `false` if no file is in flight.
     fn answer(&self, delivered: bool) -> bool {
         let first = self.queue().as_mut().and_then(VecDeque::pop_front);
         // The result is ignored, because the delivery may have been cancelled.
@@ -201,12 +201,12 @@ impl FileLoop {
         let unsupported = |why: &str| RemoteError::new(ErrorKind::Unsupported, WHAT, why);
         let capabilities = remote.capabilities();
         let (Some(exact_read), Some(tool)) = (capabilities.exact_read, capabilities.hash_tool) else {
-            return Err(unsupported("its tools are not suited"));
+            return Err(unsupported("its tools cannot receive files"));
         };
         let word = format!("file-{:016x}", fastrand::u64(..));
         let mut shell =
             remote.shells(WHAT)?.dedicate(script(&word, exact_read, tool), WHAT, remote.deadline(0)).await?;
-        let Some(input) = shell.input.take() else { return Err(unsupported("it has ended")) };
+        let Some(input) = shell.input.take() else { return Err(unsupported("the shell has ended")) };
         let awaited = Awaited(Arc::new(Mutex::new(Some(VecDeque::new()))));
         let (files, coming) = mpsc::unbounded_channel();
         let sending = tokio::spawn(send_all(remote.clone(), input, coming, awaited.clone(), word.clone()));
@@ -252,7 +252,7 @@ impl Flight<'_> {
         match self.patiently(&mut asked).await {
             Some(asked) => asked.is_ok(),
             None => {
-                // Nobody waits for the answer of a shell that did not ask in time.
+                // No task waits for the answer of a shell that did not ask in time.
                 self.file_loop.awaited.end();
                 false
             }
@@ -268,7 +268,7 @@ impl Flight<'_> {
                 return Some(answer);
             }
             let now = self.file_loop.acknowledged();
-            // What was acknowledged beyond the files in the loop belongs to others on the connection.
+            // Acknowledged bytes beyond the size of the loop's files belong to other transfers on this connection.
             let is_moving = now >= before.saturating_add(MOVES) && now < self.acknowledged + self.size + MOST_AHEAD;
             if !is_moving {
                 return None;
@@ -345,7 +345,7 @@ async fn send_all(
 /// Receives the loop's answers until it ends.
 async fn hear(mut shell: Dedicated, awaited: Awaited, word: String) {
     let mut heard = std::mem::take(&mut shell.heard);
-    // What was heard with the start of the loop comes from the account's profile.
+    // Output before the start of the loop comes from the account's profile.
     heard.clear();
     loop {
         match shell.reader.wait().await {
@@ -370,7 +370,7 @@ async fn hear(mut shell: Dedicated, awaited: Awaited, word: String) {
     awaited.end();
 }
 
-/// What a line of the loop says about the first file on its way.
+/// The meaning of a line of the loop about the first file in flight.
 enum Said {
     /// The loop asks whether to publish it.
     Ready,
@@ -378,7 +378,7 @@ enum Said {
     Done(bool),
 }
 
-/// Returns what a line of output says; `None` for lines that are not the loop's.
+/// Parses a line of output; `None` for lines that are not the loop's.
 fn said(line: &[u8], word: &str) -> Option<Said> {
     match line.strip_prefix(word.as_bytes())? {
         b" ready" => Some(Said::Ready),

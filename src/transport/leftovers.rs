@@ -8,10 +8,10 @@ use super::remote::Remote;
 use super::shell::Script;
 use crate::names::RemotePath;
 
-/// What errors name as the failed operation.
+/// The name of the operation in errors.
 const WHAT: &str = "looking for an unfinished file on the vessel";
 
-/// What `ls -ldn` tells about a path.
+/// The attributes of a path that `ls -ldn` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Whether it is a regular file.
@@ -26,12 +26,12 @@ pub struct Listed {
     pub size: u64,
 }
 
-/// What a vessel has of an unfinished file.
+/// The remains of an unfinished file on a vessel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
     /// The assembly; `None` if there is none.
     pub assembly: Option<Listed>,
-    /// The directory of the assembly, behind links.
+    /// The directory of the assembly, with links resolved.
     pub directory: Option<Listed>,
     /// The user to whom new files in that directory belong.
     pub us: Option<u32>,
@@ -89,7 +89,7 @@ fn parse(output: &[u8]) -> Option<Leftovers> {
     (section == 4).then_some(leftovers)
 }
 
-/// Returns what a line of `ls -ldn` says, and its last word.
+/// Parses a line of `ls -ldn`; also returns its last word.
 fn listed(line: &[u8]) -> Option<(Listed, &[u8])> {
     let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
     let number = |word: Option<&[u8]>| std::str::from_utf8(word?).ok()?.parse::<u64>().ok();

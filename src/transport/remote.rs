@@ -213,7 +213,7 @@ impl Remote {
     /// Creates a symbolic link.
     pub async fn make_link(&self, target: &[u8], link: &RemotePath) -> Result<(), RemoteError> {
         let made = self.0.channel.files().symlink(target, link.as_bytes()).await;
-        made.map_err(|e| RemoteError::from_sftp(&e, format_args!("making the symbolic link {link}")))
+        made.map_err(|e| RemoteError::from_sftp(&e, format_args!("creating the symbolic link {link}")))
     }
 
     /// Returns the target of a symbolic link, or `None` if the link does not exist.
@@ -254,7 +254,7 @@ impl Remote {
                     tracing::debug!(path = %at, "The vessel does not report its free space: {e}");
                     return Ok(None);
                 }
-                Err(e) => return Err(RemoteError::from_sftp(&e, format_args!("asking for free space at {at}"))),
+                Err(e) => return Err(RemoteError::from_sftp(&e, format_args!("querying the free space at {at}"))),
             }
         }
     }

@@ -11,9 +11,9 @@ use crate::names::RemotePath;
 #[derive(Clone, Copy, Debug)]
 pub enum Renamed {
     /// The file has its new name, and these attributes. A vessel that answered before it renamed the file may have
-    /// reported those of an earlier file of the same size.
+    /// reported the attributes of an earlier file of the same size.
     There(Attrs),
-    /// The file has neither the old nor the new name: another process on the vessel has probably taken it.
+    /// The file has neither the old nor the new name: another process on the vessel has probably removed it.
     Taken,
     /// The vessel reports success, but denies the account permission to check that the file has its new name.
     Unseen,
@@ -44,8 +44,8 @@ impl Remote {
             }
     }
 
-    /// Renames a directory to a name that does not exist.
-    pub async fn rename_directory(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
+    /// Renames a file or a directory to a name that does not exist.
+    pub async fn rename_to_new(&self, from: &RemotePath, to: &RemotePath) -> Result<(), RemoteError> {
         let renamed = self.0.channel.files().rename(from.as_bytes(), to.as_bytes()).await;
         renamed.map_err(|e| RemoteError::from_sftp(&e, format_args!("renaming {from} to {to}")))
     }
@@ -93,14 +93,15 @@ impl Remote {
         // The vessel may have handled the query before the rename, so the new name is queried again.
         match self.look(to).await? {
             Some(attrs) if is_it(&attrs) => Ok(Renamed::There(attrs)),
-            // A process that watches the directory has probably taken the file already.
+            // A process that watches the directory has probably removed the file already.
             None if found.is_none() && self.look(from).await?.is_none() => Ok(Renamed::Taken),
             Some(Attrs { size: Some(is), .. }) if size.is_some() => {
-                let why = format_args!("the file has {is} bytes after the rename");
+                let expected = size.unwrap_or_default();
+                let why = format_args!("the file has {is} bytes after the rename; expected {expected}");
                 Err(RemoteError::new(ErrorKind::Failed, what(), why))
             }
             _ => {
-                let why = "the vessel reported success, but the file does not exist";
+                let why = "the vessel reported success, but the renamed file does not exist";
                 Err(RemoteError::new(ErrorKind::Failed, what(), why))
             }
         }

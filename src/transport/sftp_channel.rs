@@ -131,7 +131,7 @@ impl SftpChannel {
         }
         match limits {
             Err(SftpError::Status { .. }) => Ok(Limits::default()),
-            limits => limits.map_err(|e| RemoteError::from_sftp(&e, "asking for the vessel's limits")),
+            limits => limits.map_err(|e| RemoteError::from_sftp(&e, "querying the vessel's limits")),
         }
     }
 

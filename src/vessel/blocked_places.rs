@@ -23,7 +23,7 @@ struct Trouble {
     /// Path at which the place is probed.
     at: RemotePath,
     /// Whether a query of the free space shows that the place is blocked. Otherwise the block ends after a wait, and
-    /// writing is tried again.
+    /// the write is retried.
     is_told: bool,
     failures: u32,
     next_look: Instant,

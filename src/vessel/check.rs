@@ -54,7 +54,9 @@ pub async fn check(
         findings.push(Finding::Note(format!("the shell is not used: {why}")));
     }
     if let Some(place) = remote.capabilities().other_tree() {
-        let note = format!("the shell finds SFTP's files {place}: paths are translated for the shell");
+        let note = format!(
+            "the shell finds SFTP's files under other paths ({place}); contentmonster translates paths for the shell"
+        );
         findings.push(Finding::Note(note));
     }
     let mut tried: Vec<Trial> = Vec::new();
@@ -99,7 +101,7 @@ async fn connect(
                 }
                 connected = connected.or(Some((remote, way)));
             }
-            // A way that is down now is what the others are for.
+            // One failed way is only a note, because another way is connected.
             Err(ConnectError::Unreachable { .. } | ConnectError::NotDialledIn { .. }) if connected.is_some() => {
                 findings.push(Finding::Note(format!("{name}cannot be reached now")));
             }
@@ -169,7 +171,7 @@ async fn abilities(
         let instead = "on long paths, a small file takes five round trips over SFTP";
         findings.push(line("small files in one round trip", yes(by_loop, instead)));
         let decompressor = capabilities.decompressor.map(|codec| format!(", by `{}`", codec.command()));
-        let instead = "with `Compression = auto`, SSH compresses instead, where the link is long";
+        let instead = "with `Compression = auto`, SSH compresses instead, on paths with a long round trip";
         findings.push(line("decompression", decompressor.ok_or_else(|| instead.into())));
     }
     let mut notes: Vec<String> = tried.iter().flat_map(Trial::notes).collect();
@@ -182,8 +184,8 @@ async fn abilities(
 fn hashes(capabilities: &Capabilities, verify: Verify, failed: Option<String>) -> Result<String, String> {
     let instead = match verify {
         Verify::Hash => "files are read back and hashed on the shore",
-        Verify::ReadBack => return Err("files are read back, as `Verify = read-back` says".into()),
-        Verify::Size => "size only, as `Verify = size` says: the content of files is not verified",
+        Verify::ReadBack => return Err("files are read back because of `Verify = read-back`".into()),
+        Verify::Size => "size only because of `Verify = size`: the content of files is not verified",
     };
     match (capabilities.hash_tool, capabilities.check_file, failed) {
         (Some(tool), ..) => Ok(format!(", by `{}`", tool.command())),
@@ -196,7 +198,7 @@ fn hashes(capabilities: &Capabilities, verify: Verify, failed: Option<String>) -
 /// Checks whether another connection can be opened in parallel to the first.
 async fn several(vessel: &Arc<settings::Vessel>, environment: &Arc<SshEnvironment>) -> Result<String, String> {
     if vessel.connections == Connections::Fixed(1) {
-        return Err("a single connection is used, as `Connections = 1` says".into());
+        return Err("a single connection is used because of `Connections = 1`".into());
     }
     match SftpChannel::connect(vessel, environment, None).await {
         Ok(_) => Ok(String::new()),

@@ -1,4 +1,4 @@
-//! What is due for a vessel, and whether that is worth a connection.
+//! The due deliveries of a vessel, and whether they justify a connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use crate::fault::Fault;
 use crate::link::WORTH_BYTES;
 use crate::settings::Priorities;
 
-/// How often it is checked during a session which priorities are due, where a way may carry only some.
+/// Interval at which a session updates the priorities of the due files, if a way is limited to some priorities.
 const LOOK_FOR_WANTED: Duration = Duration::from_secs(1);
 
-/// Number of large deliveries examined to find out whether there is much to send.
+/// Number of due large deliveries, for each priority, whose sizes are added up to decide whether further connections
+/// are worth opening.
 const GLANCE: usize = 8;
 
 /// Shortest and longest wait before a vessel whose window is closed is checked again.
@@ -29,14 +30,14 @@ pub(super) struct DueWork<'a> {
 }
 
 impl DueWork<'_> {
-    /// Returns of which priorities files are due.
+    /// Returns the priorities of the files that are due.
     pub(super) async fn due_priorities(self) -> Result<Priorities, Fault> {
         let Vessel { settings, ledger, clock, .. } = self.vessel;
         self.levels().due_priorities(ledger, settings, clock.now_ms()).await
     }
 
-    /// Returns why no connection is made although a way is open: each may carry only some priorities, and no file of
-    /// these is due.
+    /// Returns why no connection is made if every open way is limited to priorities of which no file is due. `None` if
+    /// a way may carry a file that is due, or if no way is limited.
     pub(super) async fn no_way_is_wanted(self) -> Result<Option<String>, Fault> {
         if !self.ways.may_be_limited() {
             return Ok(None);
@@ -45,7 +46,8 @@ impl DueWork<'_> {
         Ok(self.ways.all_unwanted())
     }
 
-    /// Waits until a file is due that a way may carry which was of no use before.
+    /// Waits until a file is due that makes another way usable: one that could not carry any of the files that were due
+    /// before. Waits forever if no way is limited to some priorities.
     pub(super) async fn limited_way_is_wanted(self) {
         if !self.ways.may_be_limited() {
             return std::future::pending().await;
@@ -62,7 +64,7 @@ impl DueWork<'_> {
         }
     }
 
-    /// Has the ways know of which priorities files are due, as long as a session lasts; never returns.
+    /// Runs beside a session, and tells the ways at intervals which priorities have due files. Never returns.
     pub(super) async fn keep_wanted(self) {
         while self.ways.may_be_limited() {
             if let Ok(due) = self.due_priorities().await {
@@ -73,8 +75,8 @@ impl DueWork<'_> {
         std::future::pending().await
     }
 
-    /// Returns how long to wait before the vessel is checked again, because its window is closed and no delivery is due
-    /// that may be sent nevertheless; `None` if the vessel may be connected.
+    /// Returns `None` if the vessel may be connected: its schedule is open, or a delivery is due that may be sent
+    /// outside of the schedule. Otherwise returns how long to wait before the next check.
     pub(super) async fn waits_for_window(self) -> Result<Option<Duration>, Fault> {
         let Vessel { settings, clock, .. } = self.vessel;
         let now = clock.now_ms();
@@ -86,7 +88,7 @@ impl DueWork<'_> {
         if due.is_some_and(|due| due <= now) {
             return Ok(None);
         }
-        // The clock may be set meanwhile.
+        // The wait is limited to `LONGEST_LOOK`, because the clock may be set in the meantime.
         let next = due.into_iter().chain(levels.until()).map(|at| wait_between(now, at)).min();
         Ok(Some(next.unwrap_or(LONGEST_LOOK).clamp(LEAST_LOOK, LONGEST_LOOK)))
     }
@@ -117,8 +119,8 @@ impl DueWork<'_> {
             if bytes >= WORTH_BYTES {
                 return;
             }
-            // More files may be taken in meanwhile. It doesn't matter that this consumes the ring: a session queries
-            // the ledger itself when it starts.
+            // Waits for more files. This consumes the signal of the bell, which does no harm: a session queries the
+            // ledger itself when it starts.
             bell.rung().await;
         }
     }

@@ -1,4 +1,4 @@
-//! What may be sent to a vessel now: the queues of its directories by priority, without those whose window is closed.
+//! The queues that may be sent to a vessel now, by priority, without those whose window is closed.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) struct Level {
     own: Vec<(DirectoryName, Order)>,
 }
 
-/// What a way may carry now. The default is everything.
+/// The priorities that a way may carry now. The default is all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Allowed {
     pub(super) priorities: Priorities,
@@ -31,7 +31,7 @@ pub(super) struct Allowed {
     pub(super) until: Option<i64>,
 }
 
-/// The open queues of a vessel, and for how long they are the open ones.
+/// The queues that may be sent to a vessel now, and the time span for which that holds.
 #[derive(Debug, Default)]
 pub(super) struct Levels {
     /// The levels with an open queue, the highest first.
@@ -41,7 +41,7 @@ pub(super) struct Levels {
     paused: Arc<BTreeSet<DirectoryName>>,
     /// The priorities of the files that the way may carry.
     allowed: Priorities,
-    /// From when to when (milliseconds since 1970) this is true; the end is `None` if no window opens or closes.
+    /// The time span in milliseconds since 1970; `until` is `None` if no window opens or closes later.
     since: i64,
     until: Option<i64>,
     generation: u64,

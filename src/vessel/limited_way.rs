@@ -1,5 +1,5 @@
-//! What a session's way may carry now: only some priorities if its settings say so, or if only the reserve of a budget is
-//! left.
+//! The priorities that a session's way may carry now: only some if its settings say so, or if only the reserve of a
+//! budget is left.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::link::Session;
 /// How long a session is kept over a way that may carry only some priorities, while none of their files is due.
 const KEPT_WHILE_IDLE: Duration = Duration::from_secs(15);
 
-/// Returns what the session's way may carry now.
+/// Returns the priorities that the session's way may carry now.
 pub(super) fn allowed(session: &Session) -> Allowed {
     let link = &session.link;
     let of_link = link.settings.link.as_ref().map(|link| link.priorities).unwrap_or_default();
@@ -23,10 +23,10 @@ pub(super) fn allowed(session: &Session) -> Allowed {
     Allowed { priorities: of_link.and(allowance.allows_now()), until }
 }
 
-/// What is remembered of a limited way during a session.
+/// The state of a limited way during a session.
 #[derive(Default)]
 pub(super) struct LimitedWay {
-    /// Since when nothing was to be done on a way that may carry only some priorities.
+    /// Since when a way that may carry only some priorities has been idle.
     idle_since: Option<Instant>,
     /// The end of the period for which it was logged that only the reserve of a budget is left.
     told_of_reserve: Option<i64>,

@@ -6,9 +6,11 @@
 //!
 //! Vessel tasks do not depend on one another, nor on how files got into the ledger.
 
+mod announcements;
 mod blocked_places;
 mod check;
 mod due_work;
+mod failed_delivery;
 mod levels;
 mod limited_way;
 mod path_locks;
@@ -17,8 +19,8 @@ mod running;
 mod scheduler;
 mod session_memory;
 mod supervisor;
-mod take_over;
 mod trial;
+mod way_failover;
 mod ways;
 
 use std::sync::Arc;
@@ -105,7 +107,7 @@ impl Vessel {
     /// Waits until the vessel is paused (`true`) or no longer paused (`false`).
     async fn becomes_paused(&self, paused: bool) {
         if self.paused.clone().wait_for(|now| *now == paused).await.is_err() {
-            // The sender is gone, so the state can't change any more.
+            // The sender was dropped, so the state can't change any more.
             std::future::pending().await
         }
     }

@@ -37,7 +37,10 @@ const EARLY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_s
 const SILENT: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(60));
 pub(super) const PARKED: Backoff = Backoff::new(Duration::from_secs(600), LONGEST_WAIT);
 
-/// When a delivery is tried again.
+/// In a single run (`--once`): the longest wait for a postponed delivery.
+pub(super) const ONCE_WAIT: Duration = Duration::from_secs(30);
+
+/// When a delivery is retried.
 pub(super) struct Next {
     pub(super) parked: bool,
     /// Whether the source's disk does not respond. That is reported once for the whole disk, and the delivery is not parked

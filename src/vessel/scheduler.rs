@@ -1,4 +1,5 @@
-//! The deliveries of one session: which ones start, how many run concurrently, and what happens when one ends.
+//! The deliveries of one session: which ones start, how many run concurrently, and what happens when one ends. The order
+//! within a priority comes from `levels`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,28 +10,29 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Vessel;
-use super::blocked_places::{BlockedPlaces, Consequence, said};
+use super::blocked_places::BlockedPlaces;
+use super::failed_delivery::FailedDelivery;
 use super::levels::{Level, Levels};
 use super::limited_way::{LimitedWay, allowed};
-use super::retry_waits::{Next, next_attempt};
+use super::retry_waits::ONCE_WAIT;
 use super::running::{EndedDelivery, Running};
 use crate::clock::wait_between;
 use crate::fault::{Cause, Fault, Pace, Scope};
 use crate::monitor::Event;
-use crate::records::{Delivery, VersionId, VersionKind};
+use crate::records::{Delivery, VersionId};
 use crate::settings::{self, Priority};
-use crate::text::duration;
 use crate::transfer::Outcome;
 use crate::transfer::Transfers;
-use crate::transfer::discard;
+use crate::transfer::take_over_assemblies;
 use crate::transfer::tend_loop;
 use crate::transfer::{Sweeping, sweep_late};
 
-/// Maximum number of concurrent deliveries of files of one chunk, which cost round trips, and of larger files, which
-/// cost bandwidth. Only one large file is uploaded at a time, while the other is joined or verified.
+/// Maximum number of concurrent deliveries of files of one chunk, which cost round trips.
 const SMALL_AT_ONCE: usize = 512;
 /// The same on a long path, where most of them only wait for round trips.
 const SMALL_AT_ONCE_FAR: usize = 2048;
+/// Maximum number of concurrent deliveries of larger files, which cost bandwidth. Only one of them is uploaded at a time,
+/// while the other is joined or verified.
 const LARGE_AT_ONCE: usize = 2;
 /// Maximum number of concurrent deliveries of large files that were moved, which cost no bandwidth. Files that take each
 /// other's names must be copied before one of them is replaced.
@@ -49,8 +51,8 @@ const BACK: u32 = 20;
 /// How long an ending session waits for data in flight to the vessel.
 pub(super) const REST: Duration = Duration::from_secs(2);
 
-/// How often the costs of running deliveries are recorded, and from how many written bytes on. A crash loses the count
-/// since then.
+/// Interval at which the costs of running deliveries are recorded, and the minimum number of written bytes for a
+/// record. A crash loses the count since then.
 const RECORDING: Duration = Duration::from_secs(5);
 const WORTH_RECORDING: u64 = 1 << 20;
 
@@ -59,9 +61,6 @@ const IDLE: Duration = Duration::from_secs(60);
 const LEAST_WAIT: Duration = Duration::from_millis(50);
 /// Longest wait where a window opens or closes.
 const WINDOW_LOOK: Duration = Duration::from_secs(1);
-
-/// In a single run (`--once`): the longest wait for a postponed delivery.
-const ONCE_WAIT: Duration = Duration::from_secs(30);
 
 /// The number of priorities.
 const PRIORITIES: usize = Priority::ALL.len();
@@ -73,7 +72,7 @@ pub(super) struct Scheduler {
     vessel: Vessel,
     transfers: Arc<Transfers>,
     running: Running,
-    /// Places on the vessel where nothing can be written for now.
+    /// Places on the vessel that can't be written to for now.
     blocked: BlockedPlaces,
     sweeping: Sweeping,
     /// The queues that are open now, by priority.
@@ -129,7 +128,7 @@ impl Scheduler {
         scheduler
     }
 
-    /// Returns whether nothing is running, waiting or due.
+    /// Returns whether no delivery is running, waiting or due.
     fn is_idle(&self) -> bool {
         let is_due = self.next_due.flatten().is_some_and(|due| due <= self.vessel.clock.now_ms());
         self.running.is_empty() && !is_due && self.waiting.iter().all(VecDeque::is_empty)
@@ -140,7 +139,7 @@ impl Scheduler {
         self.limited_way.is_of_no_use(&self.transfers.session, is_idle)
     }
 
-    /// Determines which queues are open now, and tells the senders.
+    /// Determines which queues are open now, and notifies the senders.
     fn set_levels(&mut self) {
         let Vessel { settings, directories, clock, .. } = &self.vessel;
         let allowed = allowed(&self.transfers.session);
@@ -163,10 +162,12 @@ impl Scheduler {
     /// Runs deliveries until no delivery is left (in a single run only), the vessel's window closes, or the session must
     /// end with a fault.
     pub(super) async fn run(&mut self) -> Result<Ended, Fault> {
+        take_over_assemblies(&self.transfers).await?;
         let session = self.transfers.session.clone();
         let tending = async move { session.channels.tend(&session.link).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
-        // A single run may end before what was started ahead is complete, and would leave a probe file on the vessel.
+        // A single run does not start the loop for small files in advance: it may end before the start is complete, which
+        // would leave a probe file on the vessel.
         let (transfers, ahead) = (self.transfers.clone(), self.vessel.until_done.is_none());
         let _preparing = AbortOnDropHandle::new(tokio::spawn(async move { tend_loop(&transfers, ahead).await }));
         let late = sweep_late(self.transfers.session.clone(), self.running.ids().clone());
@@ -377,7 +378,7 @@ impl Scheduler {
 
     async fn start_small(&mut self, level: &Level) -> Result<(), Fault> {
         let priority = level.priority;
-        // Those of this priority, and those of this or a higher one, which are the only ones in the way.
+        // Counts the deliveries of this priority, and those of this or a higher priority; only these compete for places.
         let (mut alike, mut small, mut bytes) = (0, 0, 0);
         for (_, busy) in self.running.all().filter(|(_, busy)| !busy.large && busy.priority <= priority) {
             (small, bytes) = (small + 1, bytes + busy.bytes);
@@ -445,12 +446,8 @@ impl Scheduler {
             // The connection failed, not the delivery. The delivery resumes on the next connection.
             Err(_) if self.transfers.session.remote.is_lost() => Ok(()),
             Err(fault) => {
-                let put_off = if fault.scope == Scope::Place {
-                    self.hold_back(&delivery, fault).await
-                } else {
-                    self.put_off_alone(&delivery, fault).await
-                };
-                match put_off {
+                let failed = FailedDelivery { vessel: &self.vessel, transfers: &self.transfers, delivery: &delivery };
+                match failed.put_off(fault, &mut self.blocked).await {
                     // The connection was lost before the place could be examined.
                     Err(fault) if fault.scope < Scope::Vessel && self.transfers.session.remote.is_lost() => {
                         return Ok(());
@@ -463,67 +460,5 @@ impl Scheduler {
                 Ok(())
             }
         }
-    }
-
-    /// Handles a delivery that its place rejected: holds back all files for that place, or only this file if smaller
-    /// files may fit.
-    async fn hold_back(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
-        if fault.cause == Cause::Space {
-            discard(&self.transfers, delivery).await?;
-        }
-        let consequence = self.blocked.note(&self.transfers, delivery).await?;
-        if consequence == Consequence::Blocked {
-            let (vessel, directories) = (&self.vessel.settings.name, said(&self.blocked.directories()));
-            tracing::warn!(
-                %vessel, %directories,
-                "The vessel cannot store files of these directories, so the files wait: {fault}"
-            );
-        }
-        let known = consequence != Consequence::TooLarge;
-        self.put_off(delivery, Fault { scope: Scope::File, pace: Pace::Unhurried, ..fault }, known).await
-    }
-
-    /// Handles a fault of this delivery alone. If the vessel does not allow the file's name, the uploaded bytes are
-    /// deleted.
-    async fn put_off_alone(&mut self, delivery: &Delivery, fault: Fault) -> Result<(), Fault> {
-        if fault.cause == Cause::Name && delivery.version.kind == VersionKind::File {
-            discard(&self.transfers, delivery).await?;
-        }
-        self.put_off(delivery, fault, false).await
-    }
-
-    /// Schedules the next attempt of a delivery. `known` means that the reason was already reported.
-    async fn put_off(&mut self, delivery: &Delivery, fault: Fault, known: bool) -> Result<(), Fault> {
-        if fault.scope > Scope::File {
-            return Err(fault);
-        }
-        let vessel = &self.vessel;
-        let Next { parked, silent, wait } = next_attempt(&fault, delivery.failures, fastrand::f64());
-        // A single run (`--once`) does not wait until somebody fixes the cause. The next run tries the delivery first.
-        let wait = if parked && vessel.until_done.is_some() { wait.max(ONCE_WAIT * 2) } else { wait };
-        let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let reason = fault.to_string();
-        vessel.ledger.put_off(delivery.id, &reason, due_at, parked).await.map_err(|e| e.fault())?;
-        // A reload may have added the directory again, and retried its parked deliveries before this delivery was
-        // parked.
-        if fault.cause == Cause::Settings && vessel.directories.get(&delivery.version.directory).is_some() {
-            return vessel.ledger.retry(&[delivery.id]).await.map_err(|e| e.fault());
-        }
-        let (name, directory, path) = (&vessel.settings.name, &delivery.version.directory, &delivery.version.path);
-        let word = if parked { "Parked" } else { "Postponed" };
-        let again_in = duration(wait);
-        if silent {
-            tracing::debug!(vessel = %name, %directory, file = %path, %again_in, "{word}: {reason}");
-            return Ok(());
-        }
-        if known {
-            tracing::debug!(vessel = %name, %directory, file = %path, %again_in, "{word}: {reason}");
-        } else {
-            let cause = fault.cause.as_str();
-            tracing::warn!(vessel = %name, %directory, file = %path, %again_in, cause, "{word}: {reason}");
-        }
-        let (reason, cause) = (&reason, fault.cause);
-        vessel.monitor.notice(&Event::PutOff { vessel: name, directory, path, reason, cause, parked, again_in: wait });
-        Ok(())
     }
 }

@@ -1,27 +1,27 @@
-//! What one session finds out about a vessel, for the next one: its shell, and the rate of the path.
+//! Knowledge about a vessel that one session passes to the next: its host, its shell, and the rate of the path.
 
 use super::Vessel;
 use crate::fault::Fault;
-use crate::records::PathRate;
+use crate::records::{Host, PathRate};
 use crate::settings::Shell;
-use crate::transport::KnownShell;
+use crate::transport::{KnownShell, Remote};
 
 /// Time in milliseconds after which a shell that was found to be unusable is tried again.
 const A_DAY: i64 = 24 * 60 * 60 * 1000;
 
-/// What earlier sessions have found out.
+/// The knowledge from earlier sessions.
 pub(super) struct SessionMemory {
     /// The known state of the vessel's shell.
     pub(super) known: KnownShell,
     /// Time (milliseconds since 1970) when the shell was found to be unusable.
     refused_at: i64,
-    /// What the path carried in an earlier session, and when that was (milliseconds since 1970). Not used with several
-    /// ways, which carry different rates.
+    /// The time of the last measurement of the network path (milliseconds since 1970), and the rate that was measured.
+    /// Not used if there are several ways, because each has its own rate.
     path: Option<(i64, PathRate)>,
 }
 
 impl SessionMemory {
-    /// Reads what the ledger has recorded.
+    /// Reads the recorded knowledge from the ledger.
     pub(super) async fn load(vessel: &Vessel) -> Result<Self, Fault> {
         let name = &vessel.settings.name;
         let refused = vessel.ledger.shell_refusal(name).await.map_err(|e| e.fault())?;
@@ -77,17 +77,43 @@ impl SessionMemory {
         Ok(())
     }
 
-    /// Returns the rate that the path carried, unless it was measured too long ago.
+    /// Returns the last measured rate of the network path; `None` if the measurement is older than 24 h, or if there
+    /// are several ways.
     pub(super) fn recent_path(&self, vessel: &Vessel) -> Option<PathRate> {
         let (at, path) = self.path.filter(|_| vessel.ways.len() == 1)?;
         (0..A_DAY).contains(&(vessel.clock.now_ms() - at)).then_some(path)
     }
 
-    /// Stores what the path was found to carry in a session, for the next one.
+    /// Stores the measured rate of the path in a session, for the next one.
     pub(super) async fn remember_path(&mut self, vessel: &Vessel, carried: Option<PathRate>) -> Result<(), Fault> {
         let Some(path) = carried else { return Ok(()) };
         let Vessel { settings, ledger, clock, .. } = vessel;
         self.path = Some((clock.now_ms(), path));
         ledger.path_carried(&settings.name, path).await.map_err(|e| e.fault())
     }
+}
+
+/// Records the vessel's host and account in the ledger. If one of them has changed, all current files are due
+/// again.
+pub(super) async fn meet(vessel: &Vessel, remote: &Remote) -> Result<(), Fault> {
+    let settings = &vessel.settings;
+    let host = match &settings.local {
+        Some(_) => Host { address: "this host".into(), account: String::new(), key: None },
+        None => Host {
+            address: match settings.ssh.socket() {
+                Some(_) => settings.ssh.at(),
+                None => format!("{}:{}", settings.ssh.address, settings.ssh.port),
+            },
+            account: settings.ssh.username.clone(),
+            key: remote.host_key(),
+        },
+    };
+    let due = vessel.ledger.meet(&settings.name, &host).await.map_err(|e| e.fault())?;
+    if due > 0 {
+        tracing::warn!(
+            vessel = %settings.name, address = %host.address, account = %host.account, files = due,
+            "The host or account has changed; delivering all current files to the new one"
+        );
+    }
+    Ok(())
 }

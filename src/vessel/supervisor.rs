@@ -7,11 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Vessel;
+use super::announcements::{self, Announcements};
 use super::due_work::DueWork;
 use super::retry_waits::{AWAY, DIALLED_IN, DIALLED_IN_SOON, SLOW, SOON, UNHURRIED};
 use super::scheduler::{Ended, REST, Scheduler};
-use super::session_memory::SessionMemory;
-use super::take_over::{self, Change};
+use super::session_memory::{SessionMemory, meet};
+use super::way_failover::{self, Change};
 use super::ways::Ways;
 use crate::backoff::Backoff;
 use crate::clock::wait_between;
@@ -20,17 +21,17 @@ use crate::link::replacement;
 use crate::link::{Closed, Session};
 use crate::link::{Coming, preconnect};
 use crate::local::Arrival;
-use crate::monitor::Event;
-use crate::records::Host;
-use crate::settings::CongestionControl;
 use crate::transfer::Transfers;
 use crate::transfer::compare_places;
 use crate::transport::{ConnectError, Lead, Rank, Remote};
 
-/// How long a session waits for data in flight before a better way takes over.
+/// How long a session waits for data in flight before it switches to a better way.
 const REST_BEFORE_A_BETTER_WAY: Duration = Duration::from_millis(700);
+/// How long a session waits for data in flight, and then for the end of its connection, before another shore serves the
+/// vessel. That shore is to begin within a second.
+const REST_BEFORE_ANOTHER_SHORE: Duration = Duration::from_millis(300);
 
-/// How often it is checked whether a budget has begun again, or a schedule is open.
+/// Interval at which the task checks whether a new period of a budget has begun, or a schedule is open.
 const LOOK_WHILE_CLOSED: Duration = Duration::from_secs(1);
 
 /// In a single run (`--once`): how many connections may fail in a row.
@@ -53,10 +54,7 @@ struct Supervisor {
     failures: u32,
     /// Whether it was reported that the vessel's window is closed.
     is_window_closed: bool,
-    /// The last logged reason why the vessel is away; an unchanged reason is logged once.
-    complaint: Option<String>,
-    /// The last logged connection parameters; unchanged parameters are logged once.
-    introduction: Option<String>,
+    announcements: Announcements,
     /// Set until the first session starts or the vessel is found to be away. Until then, other readers of the same
     /// files wait for this vessel.
     arrival: Option<Arrival>,
@@ -85,7 +83,8 @@ enum End {
     LeftAlone,
     /// The session ended with a fault; `progress` tells whether it had sent anything.
     Away { fault: Fault, progress: bool },
-    /// Another connection was ready, on the way with this number: the connection stalled, or another way took over.
+    /// The session continues over another connection, because its connection stalled or another way took over. Fields: the
+    /// number of the new way, and the new connection.
     Replaced(usize, Remote),
     /// The way may not be used any more.
     Closed,
@@ -100,8 +99,7 @@ impl Supervisor {
             earlier: None,
             failures: 0,
             is_window_closed: false,
-            complaint: None,
-            introduction: None,
+            announcements: Announcements::default(),
             memory,
             narrow: false,
         }
@@ -177,7 +175,7 @@ impl Supervisor {
             let is_dialled_in = self.ways.are_dialled_in();
             let pause = pause(fault.pace, self.vessel.settings.reconnect_wait, is_dialled_in);
             let wait = (!gives_up).then(|| pause.wait(self.failures, fastrand::f64()));
-            self.say_away(&fault, wait).await?;
+            self.announcements.away(&self.vessel, &fault, wait).await?;
             let Some(wait) = wait else { return Ok(()) };
             // More logins may lock the account, also where the vessel dials in again and again.
             let renewed = async {
@@ -201,8 +199,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Waits as long as the vessel is paused, its window is closed, or no way may carry what is due. `is_connected` says that
-    /// a connection is there already.
+    /// Waits as long as the vessel is paused, its window is closed, or no way may carry a due file. `is_connected`
+    /// tells whether there is a connection already.
     async fn wait_until_needed(&mut self, is_connected: bool) -> Result<Need, Fault> {
         let (stop, once) = (self.vessel.stop.clone(), self.vessel.until_done.is_some());
         if *self.vessel.paused.borrow() {
@@ -224,7 +222,7 @@ impl Supervisor {
             return Ok(Need::End);
         }
         if !std::mem::replace(&mut self.is_window_closed, true) {
-            self.say_closed().await?;
+            announcements::closed(&self.vessel).await?;
         }
         self.arrival = None;
         tokio::select! {
@@ -249,16 +247,17 @@ impl Supervisor {
     }
 
     fn forget_failures(&mut self) {
-        (self.failures, self.complaint) = (0, None);
+        self.failures = 0;
+        self.announcements.forget_reason();
     }
 
-    /// Says why no connection is made, and waits until a way may carry a file that is due. Returns `false` if the task is
-    /// to end.
+    /// Reports why no connection is made, and waits until a way may carry a file that is due. Returns `false` if the
+    /// task is to end.
     async fn wait_until_wanted(&mut self, why: String) -> Result<bool, Fault> {
         let once = self.vessel.until_done.is_some();
         let fault = Fault::vessel(why).at(Pace::Unhurried).of(Cause::Closed);
         self.arrival = None;
-        self.say_away(&fault, None).await?;
+        self.announcements.away(&self.vessel, &fault, None).await?;
         if once {
             return Ok(false);
         }
@@ -270,11 +269,11 @@ impl Supervisor {
                 () = self.vessel.stop.cancelled() => return Ok(false),
             }
         }
-        self.complaint = None;
+        self.announcements.forget_reason();
         Ok(true)
     }
 
-    /// Says until when no way may be used, and waits until one may. Returns `false` if the task is to end.
+    /// Reports until when no way may be used, and waits until one may. Returns `false` if the task is to end.
     async fn wait_until_open(&mut self, closed: Closed) -> Result<bool, Fault> {
         let (clock, once) = (self.vessel.clock.clone(), self.vessel.until_done.is_some());
         let goes_on = Timestamp::from_millisecond(closed.until).unwrap_or(Timestamp::MAX);
@@ -282,7 +281,7 @@ impl Supervisor {
         let fault = Fault::vessel(reason).at(Pace::Unhurried).mend(closed.remedy).of(Cause::Closed);
         let wait = wait_between(clock.now_ms(), closed.until);
         self.arrival = None;
-        self.say_away(&fault, (!once).then_some(wait)).await?;
+        self.announcements.away(&self.vessel, &fault, (!once).then_some(wait)).await?;
         if once {
             return Ok(false);
         }
@@ -294,7 +293,7 @@ impl Supervisor {
                 () = self.vessel.stop.cancelled() => return Ok(false),
             }
         }
-        self.complaint = None;
+        self.announcements.forget_reason();
         Ok(true)
     }
 
@@ -314,7 +313,10 @@ impl Supervisor {
         let (lead, follow) = Lead::new(rank);
         // The future owns `lead`, so that `lead` is dropped with it. Otherwise the followers of `lead` would wait
         // forever.
-        let connecting = async move { Remote::connect(&way.settings, environment, &self.memory.known, &lead).await };
+        let connecting = async move {
+            way.limits.allowance.expect_connection().await;
+            Remote::connect(&way.settings, environment, &self.memory.known, &lead).await
+        };
         if self.narrow {
             return (connecting.await, Vec::new());
         }
@@ -330,26 +332,9 @@ impl Supervisor {
     async fn session(&mut self, number: usize, remote: Remote, coming: Vec<Coming>) -> Result<End, Fault> {
         let name = &self.vessel.settings.name;
         let ways = self.ways.clone();
-        let way = ways.are_several().then(|| ways.way(number).name());
-        let (cipher, compression, congestion_control) = (remote.cipher(), remote.compresses(), remote.congestion());
-        let offers = remote.capabilities().to_string();
-        let introduction = format!("{cipher} {compression} {congestion_control} {offers}");
-        let way = way.as_deref();
-        if self.introduction.as_ref() == Some(&introduction) {
-            tracing::info!(vessel = %name, way, "Connected again");
-        } else {
-            tracing::info!(vessel = %name, way, cipher, compression, congestion_control, %offers, "Connected");
-            self.introduction = Some(introduction);
-        }
-        if let (CongestionControl::Named(_), Some(why)) =
-            (&self.vessel.settings.congestion_control, remote.congestion_refused())
-        {
-            tracing::warn!(vessel = %name, "CongestionControl: {why}");
-        }
-        let why = ways.why(number);
-        self.vessel.monitor.notice(&Event::Connected { vessel: name, way: way.map(|way| (way, &*why)) });
-        self.vessel.ledger.away(name, None).await.map_err(|e| e.fault())?;
-        self.meet(&remote).await?;
+        let way = ways.are_several().then(|| (ways.way(number).name(), ways.why(number)));
+        self.announcements.connected(&self.vessel, &remote, way.as_ref()).await?;
+        meet(&self.vessel, &remote).await?;
         let begun_early = !coming.is_empty();
         let session = Arc::new(Session::new(
             self.vessel.link(ways.way(number)),
@@ -367,8 +352,8 @@ impl Supervisor {
         let mut scheduler = Scheduler::new(self.vessel.clone(), transfers);
         let connecting = AtomicBool::new(false);
         let mut replacement = std::pin::pin!(replacement(&session, &connecting));
-        // Further connections were begun because there is much to send, in parts. On their long path, TempDir takes
-        // several round trips.
+        // Further connections were opened early because there is much to send, in parts. On their long path, TempDir
+        // takes several round trips.
         let preparing = async {
             if begun_early {
                 // The upload prepares it again and reports the error.
@@ -379,7 +364,7 @@ impl Supervisor {
         let (end, other, closed) = tokio::select! {
             end = scheduler.run() => (Some(end), None, false),
             other = &mut replacement => (Some(Ok(Ended::Done)), Some((number, other, true)), false),
-            change = take_over::change(&ways, &session, number) => match change {
+            change = way_failover::change(&ways, &session, number) => match change {
                 Change::To { way, remote, failed } => (None, Some((way, remote, failed)), false),
                 Change::Closed => (None, None, true),
             },
@@ -402,9 +387,15 @@ impl Supervisor {
             other => other,
         };
         let failed = other.as_ref().is_some_and(|(_, _, failed)| *failed);
+        let hands_over = self.vessel.stop.is_cancelled() && self.vessel.ledger.share_interval().is_some();
         if end.is_none() && !failed {
-            // On a better way, the data in flight is sent again sooner than a slow one delivers it.
-            scheduler.come_to_rest(if other.is_some() { REST_BEFORE_A_BETTER_WAY } else { REST }).await?;
+            let rest = match &other {
+                _ if hands_over => REST_BEFORE_ANOTHER_SHORE,
+                // On a better way, the data in flight is sent again sooner than a slow one delivers it.
+                Some(_) => REST_BEFORE_A_BETTER_WAY,
+                None => REST,
+            };
+            scheduler.come_to_rest(rest).await?;
         }
         scheduler.drop_all().await;
         let is_left = other.is_some() && !failed;
@@ -413,6 +404,8 @@ impl Supervisor {
         } else if is_left {
             // The better way may fail again, and on this one a login may take seconds.
             ways.keep_standby(Some((number, session.remote.clone())));
+        } else if hands_over {
+            tokio::time::timeout(REST_BEFORE_ANOTHER_SHORE, session.remote.hang_up()).await.ok();
         } else {
             session.remote.hang_up().await;
         }
@@ -427,8 +420,8 @@ impl Supervisor {
                 tracing::info!(vessel = %name, "The vessel stopped answering; the connection was replaced");
             } else {
                 let (from, to) = (ways.way(number).name(), ways.way(to).name());
-                let why = if failed { "the way stopped answering" } else { "a better way is back" };
-                tracing::info!(vessel = %name, from, to, "Another way takes over: {why}");
+                let why = if failed { "the way stopped answering" } else { "a better way is available again" };
+                tracing::info!(vessel = %name, from, to, "Switching to another way: {why}");
             }
             self.earlier = Some(session.clone());
             return Ok(End::Replaced(to, remote));
@@ -448,54 +441,6 @@ impl Supervisor {
     fn transfers(&self, session: &Arc<Session>) -> Arc<Transfers> {
         let Vessel { ledger, directories, source_cache, .. } = &self.vessel;
         Arc::new(Transfers::new(session.clone(), ledger.clone(), directories.clone(), source_cache.clone()))
-    }
-
-    /// Records the vessel's host and account in the ledger. If one of them has changed, all current files are due
-    /// again.
-    async fn meet(&self, remote: &Remote) -> Result<(), Fault> {
-        let settings = &self.vessel.settings;
-        let host = match &settings.local {
-            Some(_) => Host { address: "this host".into(), account: String::new(), key: None },
-            None => Host {
-                address: match settings.ssh.socket() {
-                    Some(_) => settings.ssh.at(),
-                    None => format!("{}:{}", settings.ssh.address, settings.ssh.port),
-                },
-                account: settings.ssh.username.clone(),
-                key: remote.host_key(),
-            },
-        };
-        let due = self.vessel.ledger.meet(&settings.name, &host).await.map_err(|e| e.fault())?;
-        if due > 0 {
-            tracing::warn!(
-                vessel = %settings.name, address = %host.address, account = %host.account, files = due,
-                "The host or account has changed; delivering all current files to the new one"
-            );
-        }
-        Ok(())
-    }
-
-    /// Reports that the vessel's window is closed.
-    async fn say_closed(&self) -> Result<(), Fault> {
-        let vessel = &self.vessel.settings.name;
-        tracing::info!(%vessel, "The window of the vessel is closed");
-        self.vessel.monitor.notice(&Event::Closed { vessel });
-        self.vessel.ledger.away(vessel, None).await.map_err(|e| e.fault())
-    }
-
-    async fn say_away(&mut self, fault: &Fault, again_in: Option<Duration>) -> Result<(), Fault> {
-        let (vessel, reason) = (&self.vessel.settings.name, fault.to_string());
-        self.vessel.monitor.notice(&Event::Away { vessel, reason: &reason, cause: fault.cause, again_in });
-        self.vessel.ledger.away(vessel, Some(&reason)).await.map_err(|e| e.fault())?;
-        // A reason that differs only in its numbers (free space) counts as unchanged.
-        let gist: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
-        if self.complaint.as_ref() == Some(&gist) {
-            tracing::debug!(%vessel, "Still away: {reason}");
-        } else {
-            tracing::warn!(%vessel, "Away: {reason}");
-            self.complaint = Some(gist);
-        }
-        Ok(())
     }
 }
 

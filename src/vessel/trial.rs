@@ -26,7 +26,7 @@ pub(super) struct Trial {
     /// Why a file can't be read back.
     pub(super) read: Option<String>,
     /// Why mode and time can't be set.
-    pub(super) dress: Option<String>,
+    pub(super) attributes: Option<String>,
     /// Why a file can't be flushed.
     pub(super) flush: Option<String>,
     /// Why an existing file can't be resumed.
@@ -44,7 +44,7 @@ impl Trial {
         [
             note(&self.look, "the status of files can't be read: existing files are not found"),
             note(&self.read, "files can't be read back: unless the vessel hashes them, they are not verified"),
-            note(&self.dress, "mode and time of files can't be set: the vessel chooses them"),
+            note(&self.attributes, "mode and time of files can't be set: the vessel chooses them"),
             note(&self.remove, "files can't be removed: remains of broken uploads stay, and a mirror deletes nothing"),
         ]
         .into_iter()
@@ -66,13 +66,13 @@ pub(super) async fn within<T>(
         Err(e) if e.is_connection() => return Err(e.fault()),
         Err(e) => Err(match remote.explain(e, directory, 0).await.fault() {
             fault if fault.remedy.is_empty() => {
-                fault.mend(format_args!("check {directory} there, or choose another directory"))
+                fault.mend(format_args!("check {directory} on the vessel, or choose another directory"))
             }
             fault => fault,
         }),
     };
     for made in &made {
-        // A directory that another process uses by now can't be removed and stays.
+        // A directory that another process uses meanwhile can't be removed and stays.
         let _ = remote.remove_dir(made).await;
     }
     Ok((outcome?, !made.is_empty()))
@@ -141,7 +141,7 @@ async fn write(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result
     let sent = explained(remote, file.send(0, Bytes::from_static(FIRST)).await, probe).await?;
     explained(remote, sent.taken().await, probe).await?;
     let attrs = Attrs { mode: Some(0o600), times: Some((TIME, TIME)), ..Attrs::default() };
-    trial.dress = unless_lost(file.set(attrs).await)?.err();
+    trial.attributes = unless_lost(file.set(attrs).await)?.err();
     if remote.capabilities().fsync() {
         trial.flush = unless_lost(file.flush().await)?.err();
     }

@@ -1,4 +1,4 @@
-//! The ways to a vessel: which of them may be used now, in which order they are tried, and what was found out about each.
+//! The ways to a vessel: which of them may be used now, in which order they are tried, and the state of each.
 //!
 //! A session belongs to one way, an upload does not: it continues over the next way with the data that the vessel has.
 
@@ -26,7 +26,7 @@ const STAGGER: Duration = Duration::from_millis(1500);
 /// one.
 const STEADY: Duration = Duration::from_millis(500);
 const LONGEST_STEADY: Duration = Duration::from_secs(10);
-/// A way that carries for so long is steady.
+/// A way that has been in use for this long counts as steady.
 const PROVEN: Duration = Duration::from_secs(4);
 /// The waits before a way that could not be reached is tried again, which costs one packet.
 const UNREACHED: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(1));
@@ -38,7 +38,7 @@ const PING: Duration = Duration::from_secs(3);
 pub struct Way {
     /// The vessel's settings as reached over this way.
     pub settings: Arc<settings::Vessel>,
-    /// The limits for what goes over the way.
+    /// The limits of the way.
     pub(super) limits: Limits,
 }
 
@@ -70,11 +70,11 @@ struct State {
     ways: Vec<Known>,
     /// A connection on another way, ready to take over.
     standby: Option<(usize, Remote)>,
-    /// The priorities of which files are due.
+    /// The priorities of the files that are due.
     wanted: Priorities,
 }
 
-/// What is known about a way.
+/// The state of a way.
 #[derive(Clone)]
 struct Known {
     failures: u32,
@@ -97,7 +97,7 @@ impl Ways {
         self.all.len() > 1
     }
 
-    /// Looks at the sockets through which the vessel dials in.
+    /// Reads the identities of the sockets through which the vessel dials in.
     pub(super) async fn look_at_sockets(&self) -> DialIn {
         let settings: Vec<&settings::Vessel> = self.all.iter().map(|way| &*way.settings).collect();
         DialIn::look(&settings).await
@@ -157,7 +157,7 @@ impl Ways {
         place(at) < place(other)
     }
 
-    /// Notes of which priorities files are due.
+    /// Stores the priorities of the files that are due.
     pub(super) fn want(&self, due: Priorities) {
         self.state().wanted = due;
     }
@@ -176,7 +176,8 @@ impl Ways {
         carries.is_all() || !carries.and(due).is_empty()
     }
 
-    /// Notes of which priorities files are due, and returns whether a way is of use now that was not `before`.
+    /// Stores the priorities `due` of the files that are due. Returns whether they make a way usable that could carry
+    /// no file of the priorities `before`.
     pub(super) fn becomes_wanted(&self, before: Priorities, due: Priorities) -> bool {
         self.want(due);
         (0..self.all.len()).any(|at| self.is_wanted_for(at, due) && !self.is_wanted_for(at, before))
@@ -196,8 +197,7 @@ impl Ways {
         }))
     }
 
-    /// Returns why no connection is made although a way is open: none of the open ways may carry a file that is due.
-    /// `None` if one may.
+    /// Returns why each way is unusable, if no open way may carry a file that is due; `None` if one may.
     pub(super) fn all_unwanted(&self) -> Option<String> {
         let mut reasons = Vec::new();
         for at in 0..self.all.len() {
@@ -230,7 +230,7 @@ impl Ways {
         first
     }
 
-    /// Returns why the way `at` carries, and not a better one.
+    /// Returns why the way `at` is used, and not a better one.
     pub(super) fn why(&self, at: usize) -> String {
         let limited = self.limit(at).map(|why| format!("; {why}")).unwrap_or_default();
         if at == 0 {
@@ -255,6 +255,7 @@ impl Ways {
 
     /// Connects over one way, and notes the result.
     pub(super) async fn try_way(&self, at: usize, known: &KnownShell, lead: &Lead) -> Result<Remote, ConnectError> {
+        self.all[at].limits.allowance.expect_connection().await;
         let connected = Remote::connect(&self.all[at].settings, &self.environment, known, lead).await;
         match &connected {
             Ok(_) => self.note_success(at),
@@ -307,7 +308,8 @@ impl Ways {
         }
     }
 
-    /// Waits until a connection has worked for as long as its way must be steady. Returns `false` if it did not.
+    /// Waits until a connection has worked without interruption for as long as its way requires. Returns `false` if it
+    /// failed before.
     pub(super) async fn is_steady(&self, at: usize, remote: &Remote) -> bool {
         let (since, steady) = (Instant::now(), self.state().ways[at].steady);
         loop {
@@ -363,7 +365,8 @@ impl Ways {
         }
     }
 
-    /// Returns the fault for ways that all failed: the one that is tried again first, with the reasons of all.
+    /// Combines the faults of ways that all failed: returns the fault with the soonest retry, with the reasons of all
+    /// ways.
     fn failure(&self, mut failed: Vec<(usize, ConnectError)>) -> Fault {
         failed.sort_by_key(|(at, _)| *at);
         let mut reasons: Vec<String> = failed.iter().map(|(at, e)| format!("{}: {e}", self.all[*at].name())).collect();

@@ -48,7 +48,7 @@ fn check_finds_what_starting_would_fail_at_on_this_host() {
     checked.must_say(&["BAD", "Database", "missing does not exist", "create it"]);
     checked.must_say(&["BAD", "LogFile", "nowhere does not exist"]);
     checked.must_say(&["BAD", "cannot listen on", "in use", "choose another Listen"]);
-    checked.must_say(&["BAD", "OnParked", "no-such-program-anywhere is in no directory of PATH"]);
+    checked.must_say(&["BAD", "OnParked", "no-such-program-anywhere was not found in PATH"]);
     checked.must_say(&["BAD", "directory in: OnDelivered", "hooks/missing.sh", "No such file"]);
     checked.must_say(&["BAD", "directory in", "cannot be moved", "shore/in", "Read-only"]);
     checked.must_say(&["note", "IdentityFile", "other users can read this key (mode 0644)", "chmod 600"]);

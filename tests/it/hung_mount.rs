@@ -189,7 +189,7 @@ fn a_local_target_that_hangs_delays_nobody_else_and_goes_on_by_itself() {
     for number in 0..5 {
         all_else_goes_on(&fleet, &format!("meanwhile {number}"), limit);
     }
-    daemon.wait_for_log(&["local target", "not answered"]);
+    daemon.wait_for_log(&["disk of the local vessel", "not responded"]);
     wait_until("status to tell", || fleet.call(&["status"], "").says(&["disk", "does not answer"]));
     all_else_goes_on(&fleet, "still", limit);
     signal(server(&fleet), Signal::CONT);

@@ -80,7 +80,7 @@ fn the_end_of_a_budget_is_kept_for_urgent_files_also_over_a_kill() {
     let mounts = fleet.keep_mounts(&Mounts::default());
     let daemon = fleet.run_clocked(&mounts, &clock);
     put(&fleet, "films", "film", &film);
-    let words = ["tern", "used up to its reserve for urgent or high", "they continue at"];
+    let words = ["tern", "spent except for its reserve for urgent or high", "they continue at"];
     daemon.wait_for_log(&words);
     let used = went();
     assert!((1_500_000..=2_000_000).contains(&used), "{used} bytes for files of all priorities");
@@ -96,7 +96,12 @@ fn the_end_of_a_budget_is_kept_for_urgent_files_also_over_a_kill() {
     wait_until("the storm", || has(&fleet, "storms", "one", &storm));
     daemon.kill9();
     let daemon = fleet.run_clocked(&mounts, &clock);
-    daemon.wait_for_log(&["tern", "away", "used up to its reserve for urgent or high", "other files continue at"]);
+    daemon.wait_for_log(&[
+        "tern",
+        "away",
+        "spent except for its reserve for urgent or high",
+        "other files continue at",
+    ]);
     let before = went();
     never_within(Duration::from_secs(2), "the film went on", || went() > before + 30_000);
     put(&fleet, "storms", "two", &storm);

@@ -38,6 +38,7 @@ mod incidents;
 mod json;
 mod layers;
 mod limited_ways;
+mod limits_over_time;
 mod link;
 mod link_bytes;
 mod links;

@@ -1,13 +1,14 @@
 //! What a vessel has already is not sent again: moved files and trees are renamed there, equal files are copied.
 
+mod churn;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rstest::rstest;
 
-use crate::churn::{Churn, SETTLED, how_long};
 use crate::fleet::Fleet;
 use crate::fleet::content::{MIB, content};
 use crate::fleet::plan::{FleetPlan, Kind};
@@ -167,6 +168,34 @@ fn a_tree_with_files_of_others_is_moved_one_by_one() {
     daemon.terminate();
 }
 
+/// On a long path, the attributes of all directories of a tree are read at once.
+#[rstest]
+fn a_tree_on_a_long_path_is_moved_in_one_step_unless_a_directory_was_replaced(
+    #[values(Kind::OpenSsh, Kind::Dropbear, Kind::SftpOnly)] kind: Kind,
+) {
+    let Some(fleet) = counted(moving().key("Links", "copy"), kind).start() else { return };
+    fleet.vessel("tern").link().lengthen(40);
+    fleet.put("keep", b"keep");
+    plant(&fleet.source("old"), 8, 2);
+    let deepest = fleet.source("old/a/b/c/d/e/f");
+    fs::create_dir_all(&deepest).unwrap();
+    fs::write(deepest.join("file"), b"deep").unwrap();
+    let daemon = fleet.run();
+    settle(&fleet);
+    let cost = cost(&fleet, || fs::rename(fleet.source("old"), fleet.source("new")).unwrap());
+    assert!(cost < LITTLE, "{cost} bytes");
+    daemon.wait_for_log(&["Moved the directory on the vessel", "to=new"]);
+    let there = fleet.vessel("tern").path("in");
+    fs::remove_dir_all(there.join("new/a/b/c")).unwrap();
+    fs::write(there.join("new/a/b/c"), b"not a directory").unwrap();
+    fs::rename(fleet.source("new"), fleet.source("newest")).unwrap();
+    wait_until("the newest tree to be there", || {
+        differences(&tree(&fleet.source("newest")), &tree(&there.join("newest"))).is_empty()
+    });
+    assert_eq!(fs::read(there.join("new/a/b/c")).unwrap(), b"not a directory");
+    daemon.terminate();
+}
+
 #[rstest]
 fn files_that_swap_their_names_are_not_sent(#[values(Kind::OpenSsh, Kind::SftpOnly)] kind: Kind) {
     let Some(fleet) = counted(moving(), kind).start() else { return };
@@ -280,59 +309,6 @@ fn a_copy_that_somebody_changed_in_secret_is_not_trusted_and_dedup_no_sends_ever
 }
 
 /// Moves files and trees, and kills the program again and again.
-#[rstest]
-fn after_churn_with_moves_and_kills_the_trees_are_equal(
-    #[values(1, 2, 3)] seed: u64,
-    #[values(Kind::OpenSsh, Kind::Dropbear, Kind::SftpOnly)] kind: Kind,
-) {
-    let plan = mirror().key("Recursive", "yes").key("Delete", "yes").key("MaxDelete", "1000000");
-    let Some(fleet) = plan.key("RescanInterval", "2s").vessel("tern", kind).proxied().start() else { return };
-    moves_and_kills(&fleet, seed, &fleet.vessel("tern").path("in"), || fleet.vessel("tern").link().cut());
-}
-
-#[rstest]
-fn after_churn_with_moves_and_kills_a_local_target_is_equal(#[values(1, 2, 3)] seed: u64) {
-    let Some(fleet) = local_mirror("MaxDelete = 1000000\nRescanInterval = 2s") else { return };
-    moves_and_kills(&fleet, seed, &fleet.path("disk/in"), || ());
-}
-
-fn moves_and_kills(fleet: &Fleet, seed: u64, there: &Path, cut: impl Fn()) {
-    fleet.put("keeper", b"so that it is never empty");
-    let mut daemon = fleet.run();
-    let mut churn = Churn::new(fleet.path("shore/in"), seed);
-    let start = Instant::now();
-    let (mut kills, mut cuts) = (0, 0);
-    while start.elapsed() < how_long() {
-        match churn.random.u8(..100) {
-            0..40 => churn.change(),
-            40..80 => churn.move_file(),
-            80..97 => churn.move_directory(),
-            97 => {
-                cut();
-                cuts += 1;
-            }
-            _ => {
-                daemon.kill9();
-                daemon = fleet.run();
-                kills += 1;
-            }
-        }
-        std::thread::sleep(Duration::from_millis(churn.random.u64(..15)));
-    }
-    let stopped = Instant::now();
-    loop {
-        let different = differences(&tree(&fleet.path("shore/in")), &tree(there));
-        if different.is_empty() {
-            break;
-        }
-        assert!(stopped.elapsed() < SETTLED * 4, "still different:\n{}", different.join("\n"));
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let moved = receipts(fleet).lines().filter(|line| line.contains("moved on the vessel")).count();
-    println!("seed {seed}: {kills} kills, {cuts} cuts, {moved} moved, equal after {:?}", stopped.elapsed());
-    daemon.terminate();
-}
-
 /// A mirror whose only vessel is the directory `disk` on this host, and a second directory.
 fn local_mirror(more: &str) -> Option<Fleet> {
     let fleet = Fleet::new().start()?;

@@ -280,7 +280,7 @@ fn over_ssh_to_this_very_host_a_file_does_not_replace_itself() {
     fs::write(here("large"), vec![7; 11 << 20]).unwrap();
     let ended = fleet.once();
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    ended.must_say(&["[Vessel tern] is this host", "is the Location itself", "RemoteLocation.in"]);
+    ended.must_say(&["[Vessel tern] is this host", "equals the Location", "RemoteLocation.in"]);
     assert_eq!(fs::read(here("small")).unwrap(), b"small");
     assert_eq!(fs::metadata(here("large")).unwrap().len(), 11 << 20);
     assert!(!here("processed/small").exists(), "nothing retires that has not left this host");
@@ -302,7 +302,7 @@ fn a_place_on_this_very_host_inside_a_tree_that_is_taken_is_refused() {
     );
     fs::write(fleet.path("here/in/cargo"), b"cargo").unwrap();
     let daemon = fleet.run();
-    daemon.wait_for_log(&["[Vessel tern] is this host", "is in the Location"]);
+    daemon.wait_for_log(&["[Vessel tern] is this host", "is inside the Location"]);
     wait_until("nothing of it to be left", || !inside.join("cargo").exists());
     daemon.terminate();
     assert!(!inside.join("copy").exists());

@@ -133,15 +133,18 @@ fn the_alerting_rules_are_complete_and_prometheus_accepts_them() {
 
 #[test]
 fn the_test_beds_settings_are_valid() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/settings.ini")).unwrap();
+    let docker = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker");
+    let bed = |name: &str| fs::read_to_string(docker.join(name)).unwrap();
     let fingerprint = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
     let dir = tempfile::tempdir().unwrap();
-    for secret in ["password", "passphrase"] {
+    for secret in ["password", "passphrase", "database-password"] {
         fs::write(dir.path().join(secret), "secret\n").unwrap();
     }
-    let file = dir.path().join("settings.ini");
-    let text = text.replace("@HOST_KEY@", fingerprint);
+    fs::write(dir.path().join("fleet.ini"), bed("fleet.ini").replace("@HOST_KEY@", fingerprint)).unwrap();
     let environment = Environment { home: Some(dir.path().to_owned()), ..Environment::default() };
-    let settings = Settings::parse(&text, &file, &environment).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!((settings.directories.len(), settings.vessels.len()), (2, 3));
+    for name in ["settings.ini", "settings.ha.ini"] {
+        let settings = Settings::parse(&bed(name), &dir.path().join("settings.ini"), &environment)
+            .unwrap_or_else(|problems| panic!("{name}: {problems}"));
+        assert_eq!((settings.directories.len(), settings.vessels.len()), (3, 3), "{name}");
+    }
 }

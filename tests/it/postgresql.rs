@@ -112,11 +112,11 @@ fn nothing_ends_while_the_database_is_away_and_all_goes_on_when_it_is_back() {
         let large = content(round, 8 * MIB);
         fleet.put(name(20), &large);
         place.server.kill9();
-        daemon.wait_for_log(&["is away", "nothing is published"]);
-        wait_until("the status to say so", || fleet.call(&["status"], "").stdout.contains("database is away"));
+        daemon.wait_for_log(&["is unavailable", "nothing is published"]);
+        wait_until("the status to say so", || fleet.call(&["status"], "").stdout.contains("database is unavailable"));
         let checked = fleet.call(&["status", "--check"], "");
         assert_eq!(checked.code, Some(2), "{checked:?}");
-        assert!(checked.stdout.contains("database is away"), "{checked:?}");
+        assert!(checked.stdout.contains("database is unavailable"), "{checked:?}");
         // The lease has run out: nothing new is published, and nothing is retired.
         std::thread::sleep(Duration::from_secs(4));
         let (held, retired) = (fleet.vessel("tern").path("in"), fleet.path("shore/in/processed"));
@@ -134,9 +134,31 @@ fn nothing_ends_while_the_database_is_away_and_all_goes_on_when_it_is_back() {
         fleet.assert_equal("tern", name(20), &large);
         fleet.wait_until_retired(format!("late {round}"));
     }
-    daemon.wait_for_log(&["is back"]);
+    daemon.wait_for_log(&["is available again"]);
     daemon.terminate();
     fleet.assert_tidy("tern");
+}
+
+#[test]
+fn a_start_waits_until_the_database_is_there_and_a_single_run_does_not() {
+    let place = Place::alone();
+    let Some(fleet) = fleet(Fleet::new().openssh("tern"), &place) else { return };
+    place.server.kill9();
+    fleet.put("file", b"file");
+    let waiting = ["accepts connections from this host", "no file is delivered until the database is available"];
+    let mut stopped = fleet.run();
+    stopped.wait_for_log(&waiting);
+    assert!(stopped.runs());
+    stopped.terminate();
+    let single = fleet.once();
+    assert_eq!(single.code, Some(4), "{single:?}");
+    single.must_say(&["accepts connections from this host"]);
+    let daemon = fleet.run();
+    daemon.wait_for_log(&waiting);
+    place.server.run();
+    fleet.wait_until_retired("file");
+    fleet.assert_equal("tern", "file", b"file");
+    daemon.terminate();
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn what_a_renamed_section_left_is_found_by_why_retry_and_forget() {
     // Parked or waiting, the advice is one that works.
     let parked = wait_for("the old name to be parked", || {
         let status = fleet.call(&["status"], "");
-        status.says(&["in/one", "not configured any more"]).then_some(status)
+        status.says(&["in/one", "no longer in the settings"]).then_some(status)
     });
     parked.must_say(&["in/one", "forget --all"]);
     let retried = fleet.call(&["retry", "in/one"], "");

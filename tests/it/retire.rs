@@ -42,7 +42,7 @@ fn a_directory_where_a_file_belongs_is_named_with_what_to_do_in_processed_and_on
     why.must_say(&words);
     assert_eq!(why.code, Some(0), "it is delivered: {why:?}");
     fleet.put("blocked", b"cargo");
-    let words = ["in/blocked on the vessel is a directory", "move it away there"];
+    let words = ["in/blocked on the vessel: it is a directory", "rename or remove it on the vessel"];
     daemon.wait_for_log(&words);
     fleet.call(&["why", "in/blocked"], "").must_say(&words);
     fs::rename(fleet.vessel("open").path("in/blocked"), fleet.vessel("open").path("in/away")).unwrap();

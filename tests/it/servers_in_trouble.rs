@@ -59,7 +59,7 @@ fn a_full_vessel_parks_with_the_numbers_and_goes_on_by_itself_when_there_is_room
         let big = content(2, 3 * MIB);
         fleet.put("cargo", &big);
         let daemon = fleet.run();
-        println!("{}", daemon.wait_for_log(&["full", "bytes are free", "more are needed", "free some space there"]));
+        println!("{}", daemon.wait_for_log(&["full", "bytes are free", "bytes are needed", "free some space there"]));
         assert!(fleet.source("cargo").exists());
         let room = Instant::now();
         fs::remove_file(&ballast).unwrap();

@@ -1,18 +1,23 @@
 //! Several shores over one ledger in PostgreSQL: they share the work, hand it over, and take it over.
 //!
-//! `CONTENTMONSTER_SHORES_KILLS=200` sets the number of mishaps of the campaign, and `CONTENTMONSTER_SEED` replays one.
+//! The variables of the campaign are described in `campaign`.
 
 mod campaign;
+mod database_path;
+mod mishaps;
+mod traffic;
 
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::fleet::Fleet;
 use crate::fleet::content::{MIB, content};
+use crate::fleet::daemon::Daemon;
 use crate::fleet::plan::FleetPlan;
 use crate::fleet::postgres::Place;
 use crate::fleet::wait::{never_within, wait_until};
+use crate::fleet::{Fleet, names_in};
 
 const VESSELS: [&str; 4] = ["auk", "gull", "skua", "tern"];
 /// The pieces of work of the fleet: its vessels, two directories, and the housekeeping.
@@ -39,6 +44,12 @@ fn work_of(place: &Place, shore: &str, kind: &str) -> usize {
          WHERE s.name = 'shore {shore}' AND l.name LIKE '{kind}%'"
     );
     place.psql(&query).parse().unwrap()
+}
+
+/// Returns whether a shore of this name runs.
+fn is_member(place: &Place, shore: &str) -> bool {
+    place.psql("SELECT to_regclass('contentmonster.lease') IS NOT NULL") == "t"
+        && place.psql(&format!("SELECT count(*) FROM contentmonster.lease WHERE name = 'shore {shore}'")) == "1"
 }
 
 /// Waits until two shores share the vessels evenly, and all work is done.
@@ -144,6 +155,49 @@ fn shores_share_the_work_and_hand_it_over_when_one_comes_drains_or_ends() {
     VESSELS.iter().for_each(|vessel| fleet.assert_tidy(vessel));
 }
 
+/// Much work changes hands at once, some of it back and forth. The vessels are away, because only the shares matter.
+#[test]
+fn many_vessels_are_shared_by_shores_that_start_and_drain_at_the_same_time() {
+    const MANY: usize = 100;
+    let place = Place::new();
+    let Some(fleet) = Fleet::new().start() else { return };
+    let (url, shore) = (place.url(), fleet.path("shore/in").display().to_string());
+    fleet.write_settings(&format!(
+        "[MONSTER]
+Database = {url}
+
+[DEFAULT]
+Address = 127.0.0.1:1
+Username = nobody
+
+[Directory in]
+Location = {shore}
+RemoteLocation = in/{{vessel}}
+
+[Vessel ship{{001..{MANY}}}]
+"
+    ));
+    let names = ["one", "two", "three"];
+    let mut shores = names.map(|name| fleet.run_shore(name));
+    let is_shared = |among: &[&str]| {
+        let vessels: Vec<usize> = among.iter().map(|name| work_of(&place, name, "vessel")).collect();
+        vessels.iter().sum::<usize>() == MANY && vessels.iter().all(|count| count.abs_diff(MANY / among.len()) <= 1)
+    };
+    wait_until("three shores to share the vessels", || is_shared(&names));
+    for _round in 0..3 {
+        for name in ["one", "three"] {
+            assert_eq!(fleet.call_shore(name, &["drain"]).code, Some(0));
+        }
+        wait_until("one shore to have all vessels", || is_shared(&["two"]));
+        for name in ["one", "three"] {
+            assert_eq!(fleet.call_shore(name, &["drain", "--end"]).code, Some(0));
+        }
+        wait_until("three shores to share the vessels", || is_shared(&names));
+        shores.iter_mut().for_each(|shore| assert!(shore.runs(), "{:?}", shore.log()));
+    }
+    shores.into_iter().for_each(Daemon::terminate);
+}
+
 #[test]
 fn a_shore_that_is_killed_is_followed_when_its_lease_has_run_out() {
     let place = Place::new();
@@ -212,6 +266,95 @@ fn a_shore_that_was_stopped_for_longer_than_its_lease_publishes_nothing_old_when
     assert_eq!(ended.code, Some(4), "{ended:?}");
     ended.must_say(&["has taken over"]);
     assert_delivers(&fleet, 1);
+    two.terminate();
+}
+
+/// The temporary files beside the delivered ones, with their sizes.
+fn assemblies(fleet: &Fleet, vessel: &str) -> Vec<(OsString, u64)> {
+    let place = fleet.vessel(vessel).path("in");
+    let hidden = names_in(&place).into_iter().filter(|name| name.as_encoded_bytes().starts_with(b"."));
+    // A file may be renamed meanwhile.
+    let sized = |name: OsString| std::fs::metadata(place.join(&name)).ok().map(|metadata| (name, metadata.len()));
+    hidden.filter_map(sized).collect()
+}
+
+#[test]
+fn a_shore_that_takes_over_renames_what_the_other_one_has_begun_and_sends_it_on() {
+    let place = Place::new();
+    // Without a shell, parts can't be joined, so the file grows in its assembly.
+    let plan = Fleet::new().sftp_only("auk").proxied().monster("ChunkSize", "256 KiB");
+    let Some(fleet) = fleet(plan, &place) else { return };
+    let link = fleet.vessel("auk").link();
+    link.limit(MIB as u64);
+    let shores = ["one", "two"].map(|name| (name, fleet.run_shore(name)));
+    wait_until("both shores", || shores.iter().all(|(name, _)| is_member(&place, name)));
+    // Long enough for a shore to take over: see the book.
+    std::thread::sleep(Duration::from_secs(10));
+    let (mut busy, other): (Vec<_>, Vec<_>) =
+        shores.into_iter().partition(|(name, _)| work_of(&place, name, "vessel") == 1);
+    let ((_, mut busy), (name, other)) = (busy.remove(0), other.into_iter().next().unwrap());
+    let large = content(1, 8 * MIB);
+    fleet.put("large", &large);
+    let begun = || assemblies(&fleet, "auk").into_iter().find(|(_, size)| *size > 2 * MIB as u64);
+    wait_until("the file to grow", || begun().is_some());
+    let former = begun().unwrap().0;
+    busy.send(Signal::STOP);
+    wait_until("the work to be taken over", || work_of(&place, name, "vessel") == 1);
+    wait_until("the file to grow under another name", || begun().is_some_and(|(now, _)| now != former));
+    assert!(assemblies(&fleet, "auk").iter().all(|(name, _)| *name != former));
+    fleet.wait_until_retired("large");
+    fleet.assert_equal("auk", "large", &large);
+    assert!(link.sent() < 10 * MIB as u64, "{} bytes were sent", link.sent());
+    busy.send(Signal::CONT);
+    wait_until("the stopped shore to end", || !busy.runs());
+    fleet.wait_until_tidy("auk");
+    fleet.assert_equal("auk", "large", &large);
+    other.terminate();
+}
+
+/// The settings without a directory.
+fn without_directory(settings: &str, name: &str) -> String {
+    let sections = settings.split_inclusive("\n\n").filter(|one| !one.starts_with(&format!("[Directory {name}]")));
+    let lines: Vec<_> = sections.flat_map(str::lines).collect();
+    let kept = lines.into_iter().filter(|line| !line.starts_with(&format!("RemoteLocation.{name} ")));
+    kept.flat_map(|line| [line, "\n"]).collect()
+}
+
+#[test]
+fn what_a_shore_has_begun_is_taken_over_after_its_directory_was_missing_from_the_settings() {
+    let place = Place::new();
+    let plan = Fleet::new().sftp_only("auk").proxied().directory("in").directory("charts").key("Mode", "mirror");
+    let Some(fleet) = fleet(plan.monster("ChunkSize", "256 KiB"), &place) else { return };
+    let link = fleet.vessel("auk").link();
+    link.limit(MIB as u64);
+    let one = fleet.run_shore("one");
+    let large = content(1, 8 * MIB);
+    fleet.put("large", &large);
+    let begun = || assemblies(&fleet, "auk").into_iter().find(|(_, size)| *size > 3 * MIB as u64);
+    wait_until("the file to grow", || begun().is_some());
+    one.kill9();
+    let former = begun().unwrap().0;
+
+    // The next shore serves the vessel, but does not know where the file belongs.
+    let settings = std::fs::read_to_string(fleet.settings()).unwrap();
+    fleet.write_settings(&without_directory(&settings, "in"));
+    let two = fleet.run_shore("two");
+    put_chart(&fleet, "chart", b"chart");
+    wait_until("the chart", || chart(&fleet, "auk", "chart").is_some());
+    two.terminate();
+    assert_eq!(begun().map(|(name, _)| name).as_ref(), Some(&former));
+
+    fleet.write_settings(&settings);
+    let two = fleet.run_shore("two");
+    // It was parked while its directory was missing.
+    wait_until("the file to be retried", || fleet.call_shore("two", &["retry", "in/large"]).code == Some(0));
+    fleet.wait_until_retired("large");
+    fleet.assert_equal("auk", "large", &large);
+    assert!(link.sent() < 10 * MIB as u64, "{} bytes were sent", link.sent());
+    fleet.wait_until_tidy("auk");
+    wait_until("the names to be forgotten", || {
+        place.psql("SELECT count(*) FROM contentmonster.former_assembly") == "0"
+    });
     two.terminate();
 }
 

@@ -143,7 +143,7 @@ fn where_only_the_size_is_compared_nothing_is_read_back() {
     let why = fleet.call(&["why", "large"], "").stdout;
     assert!(why.contains("size only"), "{why}");
     let checked = fleet.call(&["check"], "").stdout;
-    assert!(checked.contains("hash: no; size only, as `Verify = size` says"), "{checked}");
+    assert!(checked.contains("hash: no; size only because of `Verify = size`"), "{checked}");
 }
 
 #[test]
@@ -178,5 +178,5 @@ fn a_vessel_whose_programs_are_not_trusted_is_read_back_though_it_has_a_shell() 
     let received = fleet.vessel("vessel").link().received();
     assert!(received > 12 * MIB as u64, "{received} bytes came from the vessel");
     let checked = fleet.call(&["check"], "").stdout;
-    assert!(checked.contains("hash: no; files are read back, as `Verify = read-back` says"), "{checked}");
+    assert!(checked.contains("hash: no; files are read back because of `Verify = read-back`"), "{checked}");
 }

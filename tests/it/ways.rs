@@ -195,6 +195,60 @@ fn a_spent_budget_stops_before_it_is_exceeded_and_goes_on_the_next_day() {
 }
 
 #[test]
+fn small_files_that_are_sent_at_once_stay_within_the_budget() {
+    let budget = 2_000_000;
+    let plan = Fleet::new().monster("ChunkSize", "1 MiB").openssh("tern").key("Budget", "2 MB/day").proxied();
+    let Some(fleet) = plan.start() else { return };
+    let link = fleet.vessel("tern").link();
+    // So slow that most of the files wait for each other, each with a write that was allowed.
+    link.limit(400_000);
+    (0..60).for_each(|number| fleet.put(format!("{number}"), &content(number, 100_000)));
+    let daemon = fleet.run();
+    daemon.wait_for_log(&["tern", "away", "the vessel's budget of 2 MB/day is spent"]);
+    let went = link.sent() + link.received();
+    println!("{went} of {budget} bytes went over the link, without TCP's headers");
+    assert!(went <= budget && went > budget * 8 / 10, "{went}");
+    daemon.terminate();
+}
+
+#[test]
+fn a_higher_budget_takes_effect_with_a_reload() {
+    let plan = Fleet::new().monster("ChunkSize", "1 MiB").openssh("tern").key("Budget", "2 MB/day").proxied();
+    let Some(fleet) = plan.start() else { return };
+    fleet.vessel("tern").link().limit(2 * MIB as u64);
+    let bytes = content(1, 4 * MIB);
+    fleet.put("big", &bytes);
+    let daemon = fleet.run();
+    daemon.wait_for_log(&["tern", "away", "the vessel's budget of 2 MB/day is spent"]);
+    let settings = fs::read_to_string(fleet.settings()).unwrap();
+    fleet.write_settings(&settings.replace("2 MB/day", "20 MB/day"));
+    daemon.reload();
+    fleet.wait_until_served("tern", "big", &bytes);
+    daemon.terminate();
+}
+
+#[test]
+fn a_program_that_is_killed_again_and_again_counts_its_logins() {
+    let plan = Fleet::new().monster("ChunkSize", "1 MiB").openssh("tern").key("Budget", "3 MB/day").proxied();
+    let Some(fleet) = plan.start() else { return };
+    let link = fleet.vessel("tern").link();
+    for _ in 0..8 {
+        let daemon = fleet.run();
+        daemon.wait_for_log(&["tern", "connected"]);
+        daemon.kill9();
+    }
+    let carried = link.sent() + link.received();
+    let daemon = fleet.run();
+    let used = wait_for("the status", || {
+        let status: Value = serde_json::from_str(&fleet.call(&["status", "--json"], "").stdout).unwrap();
+        (!status["daemon"].is_null()).then(|| status["budgets"][0]["used"].as_u64().unwrap())
+    });
+    println!("{carried} bytes went over the link, {used} count as used");
+    assert!((carried..carried + 300_000).contains(&used), "{used} of {carried}");
+    daemon.terminate();
+}
+
+#[test]
 fn a_link_whose_budget_is_spent_gives_way_to_the_next_one() {
     let scratch = tempfile::tempdir().unwrap();
     let told = scratch.path().join("told");
@@ -276,7 +330,7 @@ fn a_tunnel_and_an_address_are_ways_like_others() {
     fleet.wait_until_served("tern", "cargo", b"cargo");
     daemon.wait_for_log(&["tern", "connected", &format!("way=\"127.0.0.1:{port}\"")]);
     let _tunnel = crate::dial_in::tunnel(&fleet, "tern", &socket.display().to_string());
-    daemon.wait_for_log(&["tern", "another way takes over: a better way is back", "unix:"]);
+    daemon.wait_for_log(&["tern", "switching to another way: a better way is available again", "unix:"]);
     fleet.put("more", b"more");
     fleet.wait_until_served("tern", "more", b"more");
     daemon.terminate();

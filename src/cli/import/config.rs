@@ -157,7 +157,7 @@ impl Reader {
                         _ => {
                             self.report(
                                 line,
-                                format_args!("level must be debug, info, warning or error, not {text:?}"),
+                                format_args!("invalid level: `{text}`; expected debug, info, warning or error"),
                             );
                             None
                         }
@@ -208,11 +208,14 @@ impl Reader {
         what: &str,
     ) -> Option<Vec<(String, usize, &'a MarkedYaml<'input>)>> {
         let YamlData::Mapping(mapping) = &node.data else {
-            self.report(node.span.start.line(), format_args!("{what} must be a mapping of keys to values"));
+            self.report(
+                node.span.start.line(),
+                format_args!("invalid content of {what}; expected a mapping of keys to values"),
+            );
             return None;
         };
         let entry = |(key, value): (&'a MarkedYaml<'input>, &'a MarkedYaml<'input>)| {
-            let key = self.scalar(key, "a key")?;
+            let key = self.scalar(key, "key")?;
             Some((key.text, key.line, value))
         };
         Some(mapping.iter().filter_map(entry).collect())
@@ -230,7 +233,10 @@ impl Reader {
         match text.filter(|text| !text.is_empty() && !text.contains(['\n', '\r'])) {
             Some(text) => Some(Value { text, line }),
             None => {
-                self.report(line, format_args!("{what} must be a word, a number, or true or false, on one line"));
+                self.report(
+                    line,
+                    format_args!("invalid {what}; expected a word, a number, or true or false, on one line"),
+                );
                 None
             }
         }
@@ -287,7 +293,7 @@ impl Reader {
         match text.parse() {
             Ok(number) if (least..=most).contains(&number) => number,
             _ => {
-                self.report(*line, format_args!("{key} must be a number from {least} to {most}, not {text:?}"));
+                self.report(*line, format_args!("invalid {key}: `{text}`; expected a number from {least} to {most}"));
                 otherwise
             }
         }
@@ -296,7 +302,7 @@ impl Reader {
     fn truth(&mut self, value: Option<&Value>, key: &str, otherwise: bool) -> bool {
         let Some(Value { text, line }) = value else { return otherwise };
         if text != "true" && text != "false" {
-            self.report(*line, format_args!("{key} must be true or false, not {text:?}"));
+            self.report(*line, format_args!("invalid {key}: `{text}`; expected true or false"));
         }
         text == "true"
     }

@@ -168,9 +168,9 @@ fn every_example_of_ponis_readme_is_imported() {
         expected.iter().for_each(|line| assert!(text.contains(line), "no {line}\nin\n{text}\nfrom\n{example}"));
     }
     for (wrong, why) in [
-        (log("log:\n  level: loud\n"), "level must be debug, info, warning or error"),
+        (log("log:\n  level: loud\n"), "invalid level: `loud`; expected debug, info, warning or error"),
         (log("log:\n  destintion: x\n"), "did you mean destination?"),
-        (log("log: [1]\n"), "must be a word"),
+        (log("log: [1]\n"), "invalid log; expected a word"),
     ] {
         let complaints = translate(&wrong, "config.yml").unwrap_err();
         assert!(complaints.iter().any(|one| one.what.contains(why)), "{complaints:?}");
@@ -196,9 +196,9 @@ fn everything_wrong_is_named_with_its_line() {
         (2, "no remote_host"),
         (2, "not absolute"),
         (4, "unknown key \"rsync opts\" in sync \"one\"; did you mean rsync_opts?"),
-        (5, "port must be a number from 1 to 65535"),
-        (6, "recurse must be true or false"),
-        (7, "must be a mapping of keys to values"),
+        (5, "invalid port: `many`; expected a number from 1 to 65535"),
+        (6, "invalid recurse: `maybe`; expected true or false"),
+        (7, "expected a mapping of keys to values"),
         (8, "unknown key \"colour\" at the top level; known here: log"),
     ] {
         let found = said.iter().any(|said| said.starts_with(&format!("{line}: ")) && said.contains(what));

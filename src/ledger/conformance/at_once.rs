@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use futures_util::{FutureExt, poll};
 
 use super::*;
-use crate::records::DeliveryId;
+use crate::records::{DeliveryId, Entry};
 
 /// Admits `count` files for one vessel and returns their deliveries.
 async fn deliveries(store: &dyn Store, count: u64) -> Vec<Delivery> {
@@ -53,7 +53,7 @@ pub(in crate::ledger) async fn the_same_delivery_in_several_calls_at_once_is_ent
 
 pub(in crate::ledger) async fn different_entries_at_once_do_not_mix(store: &dyn Store, hands: &Hands) {
     let all = deliveries(store, 4).await;
-    let unread = NewVersion { digest: None, ..file("unread", "one", 1) };
+    let unread = Entry { digest: None, ..file("unread", "one", 1).entry }.into();
     admit(store, unread, ["gull"]).await;
     let unread = only_due(store, "gull").await.version.id;
     store.enter(all[0].id, DeliveryState::Uploading).await.unwrap();

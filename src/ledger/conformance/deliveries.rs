@@ -23,7 +23,7 @@ pub(in crate::ledger) async fn what_is_longest_due_comes_first(store: &dyn Store
 pub(in crate::ledger) async fn large_and_small_files_are_asked_for_apart(store: &dyn Store, _: &Hands) {
     let sized = |name: &str, size| {
         let mut file = file(name, "one", 1);
-        file.stamp.size = size;
+        file.entry.stamp.size = size;
         file
     };
     let batch = [sized("empty", 0), sized("chunk", 100), sized("more", 101), sized("huge", 1 << 40)];
@@ -48,7 +48,7 @@ pub(in crate::ledger) async fn a_delivery_put_off_hides_until_it_is_due(store: &
     hands.forward(4999);
     assert!(due(store, "tern").await.is_empty());
     let mut large = file("large", "one", 1);
-    large.stamp.size = 1000;
+    large.entry.stamp.size = 1000;
     admit(store, large, ["tern"]).await;
     assert_eq!(store.next_due_at(&vessel("tern")).await.unwrap(), Some(later - 1));
     hands.forward(1);

@@ -46,7 +46,7 @@ pub(in crate::ledger) async fn bytes_are_also_summed_by_way(store: &dyn Store, h
     assert_eq!(ways, [(over("tern", "lte"), bytes(300, 60, 0)), (over("tern", "vsat"), bytes(14, 16, 4))]);
     let sums = store.link_bytes(today..=today).await.unwrap();
     assert_eq!(sums, [(vessel("gull"), bytes(1, 1, 0)), (vessel("tern"), bytes(214, 56, 4))]);
-    let mut days = store.link_days(today).await.unwrap();
+    let mut days = store.link_days(today, 1).await.unwrap();
     days.sort_by(|one, other| one.1.cmp(&other.1));
     assert_eq!(days[0], (today, to("gull"), bytes(1, 1, 0)));
     assert_eq!(days[1], (today, to("tern"), bytes(214, 56, 4)));
@@ -54,7 +54,14 @@ pub(in crate::ledger) async fn bytes_are_also_summed_by_way(store: &dyn Store, h
         days[2..],
         [(today, over("tern", "lte"), bytes(200, 40, 0)), (today, over("tern", "vsat"), bytes(14, 16, 4))]
     );
-    assert_eq!(store.link_days(tomorrow).await.unwrap(), []);
+    // Of several days, the nearest.
+    let days_near = async |day, most| {
+        let days = store.link_days(day, most).await.unwrap();
+        days.into_iter().map(|(day, _, _)| day).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(days_near(UtcDay(0), 1).await, [yesterday].into());
+    assert_eq!(days_near(tomorrow, 1).await, [today].into());
+    assert_eq!(days_near(tomorrow, 2).await, [yesterday, today].into());
 }
 
 pub(in crate::ledger) async fn a_share_of_a_budget_is_told_once_in_a_period(store: &dyn Store, hands: &Hands) {
@@ -77,24 +84,31 @@ pub(in crate::ledger) async fn a_ceiling_is_lowered_only_by_whoever_knows_it(sto
         store.raise_ceiling(payer, day, bytes).await.unwrap();
     }
     let all = [("link vsat".to_owned(), today, 9), ("vessel tern".to_owned(), tomorrow, 1)];
-    assert_eq!(store.ceilings(today).await.unwrap(), all);
-    assert_eq!(store.ceilings(tomorrow).await.unwrap(), all[1..]);
+    assert_eq!(store.ceilings(today, 2).await.unwrap(), all);
+    assert_eq!(store.ceilings(tomorrow, 1).await.unwrap(), all[1..]);
     // Another shore raised it since.
     store.lower_ceiling("link vsat", today, 5, Some(2)).await.unwrap();
     store.lower_ceiling("link vsat", today, 8, None).await.unwrap();
-    assert_eq!(store.ceilings(today).await.unwrap(), all);
+    assert_eq!(store.ceilings(today, 2).await.unwrap(), all);
     store.lower_ceiling("link vsat", today, 9, Some(7)).await.unwrap();
     store.lower_ceiling("vessel tern", tomorrow, 1, None).await.unwrap();
-    assert_eq!(store.ceilings(UtcDay(0)).await.unwrap(), [("link vsat".to_owned(), today, 7)]);
+    assert_eq!(store.ceilings(UtcDay(0), 9).await.unwrap(), [("link vsat".to_owned(), today, 7)]);
 }
 
 pub(in crate::ledger) async fn sums_of_long_ago_are_forgotten(store: &dyn Store, hands: &Hands) {
     let today = UtcDay::at(hands.now()).0;
-    for day in [today - 401, today - 400, today] {
-        store.add_link_bytes(UtcDay(day), &[(to("tern"), bytes(1, 0, 0))]).await.unwrap();
+    let one = [(to("tern"), bytes(1, 0, 0))];
+    for day in 0..400 {
+        store.add_link_bytes(UtcDay(today - 500 + day), &one).await.unwrap();
     }
-    let all = store.link_bytes(UtcDay(0)..=UtcDay(today)).await.unwrap();
-    assert_eq!(all, [(vessel("tern"), bytes(2, 0, 0))]);
+    let sum = async || store.link_bytes(UtcDay(0)..=UtcDay(i64::MAX)).await.unwrap()[0].1.sent;
+    // The clock is far ahead for a while: only as many days go as come.
+    store.add_link_bytes(UtcDay(today + 5000), &one).await.unwrap();
+    assert_eq!(sum().await, 400);
+    let first = store.link_bytes(UtcDay(today - 500)..=UtcDay(today - 500)).await.unwrap();
+    assert_eq!(first, []);
+    store.add_link_bytes(UtcDay(today), &one).await.unwrap();
+    assert_eq!(sum().await, 400);
 }
 
 pub(in crate::ledger) async fn the_cost_of_a_delivery_is_the_sum_of_its_attempts(store: &dyn Store, _hands: &Hands) {

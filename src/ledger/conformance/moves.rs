@@ -1,14 +1,14 @@
 //! Cases of moves and copies: what had another path before, what waits for it, and what has the same content.
 
 use super::*;
-use crate::records::Origin;
+use crate::records::{Entry, Origin};
 
 const LARGE: u64 = 1 << 20;
 
 /// Returns a file of at least 1 MiB.
 fn large(at: &str, content: &str, inode: u64) -> NewVersion {
     let mut large = file(at, content, inode);
-    large.stamp.size = LARGE;
+    large.entry.stamp.size = LARGE;
     large
 }
 
@@ -155,9 +155,10 @@ pub(in crate::ledger) async fn copies_are_found_by_digest_or_by_size(store: &dyn
     };
     assert_eq!(paths(store.copies_of(&vessel("tern"), &wanted).await.unwrap()), ["a"]);
     assert!(store.copies_of(&vessel("gull"), &wanted).await.unwrap().is_empty());
-    let unread = Version { digest: None, ..wanted.clone() };
+    let with = |digest| Version { entry: Entry { digest, ..wanted.entry.clone() }, ..wanted.clone() };
+    let unread = with(None);
     assert_eq!(paths(store.copies_of(&vessel("tern"), &unread).await.unwrap()), ["a"]);
-    let different = Version { digest: Some(Digest::of(b"two")), ..wanted.clone() };
+    let different = with(Some(Digest::of(b"two")));
     assert!(store.copies_of(&vessel("tern"), &different).await.unwrap().is_empty());
     admit(store, large("a", "two", 4), ["tern"]).await;
     assert_eq!(paths(store.copies_of(&vessel("tern"), &wanted).await.unwrap()), ["a"], "still there");

@@ -309,7 +309,7 @@ pub(in crate::ledger) async fn receipts_come_in_the_order_of_the_acknowledgement
     assert_eq!(last.iter().map(|receipt| receipt.path.to_string()).collect::<Vec<_>>(), ["d", "b"]);
 }
 
-pub(in crate::ledger) async fn a_story_tells_all_versions_and_deliveries(store: &dyn Store, hands: &Hands) {
+pub(in crate::ledger) async fn a_history_lists_all_versions_and_deliveries(store: &dyn Store, hands: &Hands) {
     admit(store, file("a", "1", 1), ["tern", "gull"]).await;
     deliver(store, "tern").await;
     hands.forward(5);

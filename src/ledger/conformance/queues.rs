@@ -23,7 +23,7 @@ async fn queued_paths(store: &dyn Store) -> Vec<String> {
 
 fn changed_at(name: &str, size: u64, mtime: i64) -> NewVersion {
     let mut file = file(name, "one", 1);
-    (file.stamp.size, file.stamp.mtime) = (size, mtime);
+    (file.entry.stamp.size, file.entry.stamp.mtime) = (size, mtime);
     file
 }
 
@@ -93,7 +93,7 @@ pub(in crate::ledger) async fn queues_are_listed_in_the_order_in_which_they_are_
         (&docs(), "d", 8, "1".to_owned()),
     ] {
         let mut file = file(name, &content, 1);
-        file.stamp.mtime = mtime;
+        file.entry.stamp.mtime = mtime;
         store.admit(directory, &[file], &vessels(["tern"])).await.unwrap();
         hands.forward(1);
     }

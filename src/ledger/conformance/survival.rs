@@ -1,7 +1,7 @@
 //! Cases of recorded values, which are read back unchanged, and of concurrent callers, which don't affect each other.
 
 use super::*;
-use crate::records::DeliveryId;
+use crate::records::{DeliveryId, Entry};
 
 pub(in crate::ledger) async fn any_path_survives(store: &dyn Store, hands: &Hands) {
     let mut names: Vec<Vec<u8>> =
@@ -33,8 +33,8 @@ pub(in crate::ledger) async fn any_path_survives(store: &dyn Store, hands: &Hand
 pub(in crate::ledger) async fn any_number_survives(store: &dyn Store, _: &Hands) {
     for (n, number) in [u64::MAX, 1 << 63, (1 << 63) - 1, 0].into_iter().enumerate() {
         let mut new = file("a", "one", number);
-        new.stamp = FileStamp { size: number, mtime: -1 - n as i64, mtime_nanos: 999_999_999, inode: number };
-        (new.mode, new.chunk_size) = (0o7777, 10 << 20);
+        new.entry.stamp = FileStamp { size: number, mtime: -1 - n as i64, mtime_nanos: 999_999_999, inode: number };
+        (new.entry.mode, new.entry.chunk_size) = (0o7777, 10 << 20);
         admit(store, new.clone(), ["tern"]).await;
         admit(store, new.clone(), ["tern"]).await;
         let version = only_due(store, "tern").await.version;
@@ -52,7 +52,8 @@ pub(in crate::ledger) async fn any_number_survives(store: &dyn Store, _: &Hands)
 
 pub(in crate::ledger) async fn a_version_may_be_hashed_after_it_was_admitted(store: &dyn Store, _: &Hands) {
     let hashed = file("a", "one", 1);
-    let unread = NewVersion { digest: None, ..hashed.clone() };
+    let with = |digest| NewVersion::from(Entry { digest, ..hashed.entry.clone() });
+    let unread = with(None);
     admit(store, unread.clone(), ["tern"]).await;
     let version = only_due(store, "tern").await.version;
     assert_eq!(version.digest, None);
@@ -66,7 +67,7 @@ pub(in crate::ledger) async fn a_version_may_be_hashed_after_it_was_admitted(sto
     }
     admit(store, unread, ["tern"]).await;
     assert_eq!(only_due(store, "tern").await.version.id, version.id);
-    admit(store, NewVersion { digest: Some(Digest::of(b"two")), ..hashed }, ["tern"]).await;
+    admit(store, with(Some(Digest::of(b"two"))), ["tern"]).await;
     assert_ne!(only_due(store, "tern").await.version.id, version.id);
 }
 

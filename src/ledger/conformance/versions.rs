@@ -79,7 +79,7 @@ pub(in crate::ledger) async fn directories_do_not_meet(store: &dyn Store, _: &Ha
     assert_eq!(due(store, "tern").await.len(), 2);
     assert_eq!(store.vanished(&other, &[path("a")]).await.unwrap().len(), 1);
     let left = only_due(store, "tern").await;
-    assert_eq!((left.version.directory, left.version.digest), (docs(), Some(Digest::of(b"one"))));
+    assert_eq!((&left.version.directory, left.version.digest), (&docs(), Some(Digest::of(b"one"))));
     assert!(store.current(&other).await.unwrap().is_empty());
 }
 
@@ -225,6 +225,37 @@ pub(in crate::ledger) async fn reconciling_twice_changes_nothing(store: &dyn Sto
     assert_eq!((same.id, same.state, same.failures), (delivery.id, DeliveryState::Verifying, 1));
 }
 
+pub(in crate::ledger) async fn what_was_admitted_for_other_vessels_is_fitted_again(store: &dyn Store, _: &Hands) {
+    store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
+    admit(store, file("a", "one", 1), ["tern"]).await;
+    admit(store, file("b", "one", 2), ["gull", "auk"]).await;
+    store.reconcile(&docs(), &vessels(["gull", "tern"])).await.unwrap();
+    for name in ["tern", "gull"] {
+        let mut due = due_paths(store, name).await;
+        due.sort();
+        assert_eq!(due, ["a", "b"], "{name}");
+    }
+    assert_eq!(due_paths(store, "auk").await, [""; 0]);
+}
+
+pub(in crate::ledger) async fn current_versions_are_read_part_by_part(store: &dyn Store, _: &Hands) {
+    let names = ["d/b", "a", "d-c", "d", "d/a", "\u{e9}"];
+    let files: Vec<_> = (1..).zip(names).map(|(inode, name)| file(name, "one", inode)).collect();
+    store.admit(&docs(), &files, &vessels(["tern"])).await.unwrap();
+    store.admit(&DirectoryName::new("other"), &[file("b", "one", 9)], &vessels(["tern"])).await.unwrap();
+    let (mut read, mut after) = (Vec::new(), None);
+    loop {
+        let part = store.current_after(&docs(), after.as_ref(), 2).await.unwrap();
+        after = part.last().map(|version| version.path.clone());
+        read.extend(part);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(read, store.current(&docs()).await.unwrap());
+    assert_eq!(read.len(), names.len());
+}
+
 // Vanishing.
 
 pub(in crate::ledger) async fn a_vanished_source_drops_what_is_open_and_is_counted(store: &dyn Store, _: &Hands) {
@@ -292,15 +323,15 @@ pub(in crate::ledger) async fn directories_and_links_survive_and_never_retire(st
 pub(in crate::ledger) async fn another_mode_owner_or_kind_is_another_version(store: &dyn Store, _: &Hands) {
     let first = thing("a", VersionKind::Directory, 1);
     let others = [
-        NewVersion { mode: 0o700, ..first.clone() },
-        NewVersion { owner: None, ..first.clone() },
-        NewVersion { owner: Some((1000, 7)), ..first.clone() },
-        NewVersion { kind: VersionKind::Link, ..first.clone() },
+        Entry { mode: 0o700, ..first.entry.clone() },
+        Entry { owner: None, ..first.entry.clone() },
+        Entry { owner: Some((1000, 7)), ..first.entry.clone() },
+        Entry { kind: VersionKind::Link, ..first.entry.clone() },
     ];
     for other in others {
         admit(store, first.clone(), ["tern"]).await;
         let before = only_due(store, "tern").await.version.id;
-        admit(store, other, ["tern"]).await;
+        admit(store, other.into(), ["tern"]).await;
         assert!(only_due(store, "tern").await.version.id > before);
     }
 }

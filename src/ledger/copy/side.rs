@@ -96,7 +96,7 @@ impl Side<'_> {
         self.execute(&format!("DELETE FROM {}", table.name)).await
     }
 
-    /// Returns whether nothing was ever recorded here.
+    /// Returns whether this ledger has never had a record.
     pub(super) async fn is_empty(&mut self) -> sqlx::Result<bool> {
         for table in TABLES.iter().filter(|table| table.name != "instance") {
             let question = AssertSqlSafe(format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT 1) one", table.name));

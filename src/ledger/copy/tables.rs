@@ -18,7 +18,7 @@ pub(super) struct Table {
     /// The columns that identify a row, in whose order rows are compared.
     pub(super) order: &'static str,
     pub(super) columns: &'static [(&'static str, Kind)],
-    /// Whether the numbers of rows are never given twice.
+    /// Whether the number of a deleted row is never reused.
     pub(super) numbered: bool,
 }
 
@@ -35,8 +35,8 @@ const fn numbered(name: &'static str, columns: &'static [(&'static str, Kind)]) 
 const LINK_BYTES: &[(&str, Kind)] =
     &[("day", Number), ("vessel", Text), ("sent", Number), ("received", Number), ("resent", Number)];
 
-/// The tables, each after those that it refers to. The sums, which triggers maintain, come last: what the triggers have
-/// counted while the rows were copied is replaced.
+/// The tables, each after those that it refers to. The sums, which triggers maintain, come last, so that they replace
+/// the counts that the triggers made while the rows were copied.
 pub(super) const TABLES: &[Table] = &[
     table("instance", "id", &[("id", Text)]),
     table("queue", "directory", &[("directory", Text), ("ordering", Text), ("expire", Number), ("settled", Flag)]),
@@ -98,6 +98,7 @@ pub(super) const TABLES: &[Table] = &[
             ("saved_bytes", Number),
         ],
     ),
+    numbered("former_assembly", &[("id", Number), ("vessel", Text), ("delivery", Number), ("token", Number)]),
     table("outline", "version", &[("version", Number), ("directory", Text), ("path", Bytes), ("outline", Bytes)]),
     table("outline_sample", "block, version", &[("block", Number), ("version", Number)]),
     table(
@@ -140,6 +141,7 @@ pub(super) const TABLES: &[Table] = &[
         "vessel, directory",
         &[("vessel", Text), ("directory", Text), ("location", Bytes), ("number", Number), ("settled", Flag)],
     ),
+    table("reconciled", "directory", &[("directory", Text), ("vessels", Text), ("settled", Flag)]),
     table("host", "vessel", &[("vessel", Text), ("address", Text), ("account", Text)]),
     table("host_key", "vessel, algorithm", &[("vessel", Text), ("algorithm", Text), ("fingerprint", Text)]),
     table(

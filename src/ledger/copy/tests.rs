@@ -9,7 +9,7 @@ use super::{copy, sqlite};
 use crate::clock::Clock;
 use crate::ledger::conformance::file;
 use crate::ledger::postgres::tests::Place;
-use crate::ledger::{Ledger, LedgerError, Pause, QueueSettings, VersionStory};
+use crate::ledger::{Ledger, LedgerError, Pause, QueueSettings, VersionHistory};
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 use crate::records::{DeliveryState, Verified, VersionId};
 use crate::settings::{Database, Order};
@@ -77,19 +77,19 @@ async fn a_ledger_is_copied_to_postgresql_and_back_and_stays_the_same() {
 
     assert_eq!(copy(&place.database(), &back).await.unwrap(), there);
     // Both ledgers go on in the same way.
-    let mut stories: Vec<Vec<VersionStory>> = Vec::new();
+    let mut histories: Vec<Vec<VersionHistory>> = Vec::new();
     for database in [&first, &back, &place.database()] {
         let ledger = Ledger::open_at(database, Clock::system()).await.unwrap();
         let (gull, docs) = (VesselName::new("gull"), docs());
         let front = ledger.next_due_in(&gull, &docs, false, 3, crate::ledger::QueueEnd::Front);
         assert_eq!(front.await.unwrap().len(), 3);
         ledger.admit(&docs, &[file("new", "two", 1)], &[VesselName::new("tern")]).await.unwrap();
-        let story = ledger.view().history(&docs, &RelPath::new("new").unwrap()).await.unwrap();
-        assert_eq!(story[0].version.id, VersionId(1501));
-        stories.push(story);
+        let history = ledger.view().history(&docs, &RelPath::new("new").unwrap()).await.unwrap();
+        assert_eq!(history[0].version.id, VersionId(1501));
+        histories.push(history);
         ledger.close().await.unwrap();
     }
-    assert!(stories.iter().all(|story| story[0].deliveries[0].id == stories[0][0].deliveries[0].id));
+    assert!(histories.iter().all(|history| history[0].deliveries[0].id == histories[0][0].deliveries[0].id));
 }
 
 #[tokio::test]

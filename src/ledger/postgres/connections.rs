@@ -1,8 +1,8 @@
 //! The connections to the database: pools that are replaced when the database was away, and the lease.
 //!
-//! One task, the keeper, renews the lease over a connection of its own. An attempt that fails because of the connection
-//! reports to it; the keeper then reconnects, and only with the lease renewed do new pools replace the old ones. Meanwhile
-//! every query and update of the workflows waits, so nothing is published, deleted or retired, and nothing ends.
+//! One task, the keeper, renews the lease over a connection of its own. An attempt that fails because of its connection
+//! wakes the keeper, which reconnects, renews the lease, and then replaces the pools. Meanwhile every query and update of
+//! the workflows waits, so no file is published, deleted or retired, and no task ends.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,10 +22,10 @@ use crate::ledger::{LedgerError, Outage};
 
 /// Waits between attempts to reconnect.
 const RECONNECT: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-/// How often a statement that was in another one's way is repeated.
+/// How often a statement that conflicted with another one is repeated.
 const CONFLICTS: u32 = 20;
 
-/// Time since the host's start, with the time that it was suspended.
+/// Time since the host's boot, including the time in suspend.
 pub(super) fn now() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or_default())
@@ -77,9 +77,9 @@ pub(super) struct Connections {
     pub(super) lease: Lease,
     pub(super) lease_time: Duration,
     state: watch::Sender<State>,
-    /// Until when surely no other process has the lease, by [`now`].
+    /// The time, by [`now`], until which certainly no other process has the lease.
     held_until: watch::Sender<Duration>,
-    /// Since when the connection has lasted without an outage, by [`now`].
+    /// The time, by [`now`], since which there was no outage.
     steady_since: Mutex<Duration>,
     /// An attempt failed because of its connection.
     broken: Notify,
@@ -180,7 +180,7 @@ impl Connections {
         state.wait_for(|state| matches!(state, State::Away(_))).await.ok();
     }
 
-    /// Waits until surely no other process has the ledger, with a margin for the step that follows.
+    /// Waits until this process certainly holds the lease, and for long enough to begin the next step.
     pub(super) async fn surely_ours(&self) -> Result<()> {
         let mut held = self.held_until.subscribe();
         let mut state = self.state.subscribe();
@@ -203,7 +203,7 @@ impl Connections {
         now().saturating_sub(*self.steady_since.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What must be left of a lease for a step on a vessel or on the disk to begin.
+    /// The minimum remaining time of the lease for the beginning of a step on a vessel or on the disk.
     pub(super) fn margin(&self) -> Duration {
         self.lease_time / 3
     }
@@ -219,7 +219,7 @@ impl Connections {
         }
     }
 
-    /// Enters the state of being away, or updates its reason. Logs the first reason and each other one.
+    /// Enters the state `Away`, or updates its reason. Logs each new reason.
     fn away(&self, error: &sqlx::Error) {
         let refuses_writes = meaning(error) == Trouble::RefusesWrites;
         let why = text_of(error);
@@ -233,12 +233,12 @@ impl Connections {
             };
             match refuses_writes {
                 true => tracing::error!(
-                    "The ledger {shown} refuses writes: {why}; nothing is published, deleted or retired until it accepts \
-                     them. Free space on its disk, or promote the standby"
+                    "The ledger {shown} rejects writes: {why}; nothing is published, deleted or retired until it \
+                     accepts them. Free space on its disk, or promote the standby"
                 ),
                 false => tracing::error!(
-                    "The ledger {shown} is away: {why}; nothing is published, deleted or retired until it is back. \
-                     Retrying"
+                    "The ledger {shown} is unavailable: {why}; nothing is published, deleted or retired until it is \
+                     available again. Retrying"
                 ),
             }
             *state = State::Away(Arc::new(Outage { since, why: why.clone(), refuses_writes }));
@@ -278,7 +278,7 @@ impl Connections {
     }
 }
 
-/// Keeps the lease, and the pools working, until the ledger is closed or taken over.
+/// Renews the lease, and replaces broken pools, until the ledger is closed or taken over.
 async fn keep(it: Arc<Connections>, mut lease: PgConnection) {
     let beat = it.lease_time / 3;
     let (mut number, mut first, mut latency) = (1, true, None);
@@ -334,13 +334,13 @@ async fn keep(it: Arc<Connections>, mut lease: PgConnection) {
         *it.steady_since.lock().unwrap_or_else(PoisonError::into_inner) = now();
         if let Some(outage) = it.outage() {
             let away = outage.since.elapsed().unwrap_or_default();
-            tracing::info!("The ledger {} is back after {} s", it.servers.shown, away.as_secs());
+            tracing::info!("The ledger {} is available again after {} s", it.servers.shown, away.as_secs());
         }
         it.state.send_replace(State::There(Pools::new(options, number, it.lease.clone())));
     }
 }
 
-/// Bounds the time of an attempt; afterwards the connection is not used any more.
+/// Limits the time of an attempt. After a timeout, the connection must not be used any more.
 async fn within<T>(time: Duration, attempt: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     let late =
         || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {} s", time.as_secs_f32()));

@@ -5,18 +5,18 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::{Postgres, Result, rows};
-use crate::ledger::{IncidentMemory, ToldIncident};
+use crate::ledger::{IncidentMemory, ReportedIncident};
 
 #[async_trait]
 impl IncidentMemory for Postgres {
-    async fn told_incidents(&self) -> Result<Vec<ToldIncident>> {
+    async fn told_incidents(&self) -> Result<Vec<ReportedIncident>> {
         let told = self.lasting(|pools| async move {
             Ok(sqlx::query("SELECT * FROM incident ORDER BY kind, subject").fetch_all(&pools.readers).await?)
         });
         told.await?.iter().map(incident).collect()
     }
 
-    async fn incident_told(&self, incident: &ToldIncident) -> Result<()> {
+    async fn incident_told(&self, incident: &ReportedIncident) -> Result<()> {
         let told = self.lasting(|pools| {
             let statement = sqlx::query(
                 "INSERT INTO incident (kind, subject, since, reason) VALUES ($1, $2, $3, $4)
@@ -41,8 +41,8 @@ impl IncidentMemory for Postgres {
     }
 }
 
-fn incident(row: &PgRow) -> Result<ToldIncident> {
-    Ok(ToldIncident {
+fn incident(row: &PgRow) -> Result<ReportedIncident> {
+    Ok(ReportedIncident {
         kind: row.try_get("kind")?,
         subject: row.try_get("subject")?,
         since: row.try_get("since")?,

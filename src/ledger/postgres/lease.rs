@@ -21,11 +21,11 @@ use crate::root::open_private;
 
 /// The name of the lease of the whole ledger.
 pub(super) const LEDGER: &str = "ledger";
-/// How the names of the leases of shores begin.
+/// Prefix of the names of the shores' leases.
 pub(super) const SHORE: &str = "shore ";
-/// The number of the advisory lock that orders transactions and changes of the holder.
+/// The number of the advisory lock that serializes writing transactions and changes of the holder.
 const LOCK: i64 = 7_165_391_842;
-/// Time between two looks at a lease of another process.
+/// Interval at which the lease of another process is checked.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// A lease that was acquired: its name, and the token of this acquisition.
@@ -39,8 +39,8 @@ pub(super) struct Lease {
 pub(super) struct Holder {
     /// Host and process, for messages.
     name: String,
-    /// The lock file that this process holds, as the host's kernel knows it. A process that gets the lock of the same file
-    /// knows that the holder before it has ended.
+    /// The identity of the lock file that this process holds: boot ID, device and inode. A process that locks the same file
+    /// knows that the previous holder has ended.
     lock: String,
     _file: File,
 }
@@ -52,6 +52,7 @@ impl Holder {
             ledger: ledger.to_owned(),
             why: format!("{}: {why}", lock.display()),
             remedy: "set Socket in [MONSTER] to a path in a directory that contentmonster may write to",
+            may_pass: false,
         };
         let file = open_private(lock, OFlags::WRONLY).map_err(failed)?;
         match file.try_lock() {
@@ -72,7 +73,7 @@ impl Holder {
     }
 }
 
-/// Acquires a lease. Waits while the lease of a process that has ended without returning it runs out.
+/// Acquires a lease. If a process ended without returning its lease, waits until that lease expires.
 ///
 /// # Errors
 /// [`LedgerError::Held`] when the holder renews the lease.
@@ -109,8 +110,8 @@ pub(super) async fn acquire(
     }
 }
 
-/// The condition for a row to be a living lease of another process that excludes the lease `$1` of a process with the lock
-/// file `$2`.
+/// The condition that a row is an unexpired lease of another process and excludes the lease `$1`. `$2` is the lock file of
+/// this process.
 macro_rules! in_the_way {
     () => {
         "(name = 'ledger' OR name = $1 OR $1 = 'ledger' AND name LIKE 'shore %') AND holder IS NOT NULL
@@ -119,8 +120,8 @@ macro_rules! in_the_way {
 }
 use in_the_way;
 
-/// Acquires a lease if no living lease of another process is in the way. Leases that have run out, or were held by an
-/// earlier process with the same lock file, end.
+/// Acquires a lease if no unexpired lease of another process excludes it. Removes the leases that would exclude it but have
+/// expired or belong to an earlier process with the same lock file.
 async fn try_acquire(
     connection: &mut PgConnection,
     holder: &Holder,
@@ -160,8 +161,8 @@ async fn try_acquire(
     Ok(Some(token))
 }
 
-/// Renews a lease; `latency` is how long the last renewal took. Returns `false` when the lease is over because another
-/// process has taken it or its work.
+/// Renews a lease; `latency` is how long the last renewal took. Returns `false` if another process has acquired the lease,
+/// or has removed it to take over its work.
 pub(super) async fn renew(
     connection: &mut PgConnection,
     lease: &Lease,

@@ -16,6 +16,20 @@ use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay, WayOf};
 /// Number of days whose sums are kept: more than a year, for comparisons.
 const KEPT_DAYS: i64 = 400;
 
+/// Removes the rows that are more than `$2` days older than `$1`, but keeps the newest `$2` days that have rows. These days
+/// are counted only if there are rows of that age (the `+ 0` keeps the planner from counting them for an index lookup).
+macro_rules! old {
+    ($table:literal) => {
+        concat!(
+            "DELETE FROM ",
+            $table,
+            " WHERE day < $1 - $2 AND day + 0 < (SELECT DISTINCT day FROM ",
+            $table,
+            " ORDER BY day DESC LIMIT 1 OFFSET $2 - 1)"
+        )
+    };
+}
+
 #[async_trait]
 impl LinkUsage for Postgres {
     async fn add_link_bytes(&self, day: UtcDay, bytes: &[(WayOf, LinkBytes)]) -> Result<()> {
@@ -36,19 +50,22 @@ impl LinkUsage for Postgres {
         self.lasting(|pools| async move { sums(&pools.readers, days.clone()).await }).await
     }
 
-    async fn link_days(&self, first: UtcDay) -> Result<Vec<(UtcDay, WayOf, LinkBytes)>> {
+    async fn link_days(&self, day: UtcDay, most: u32) -> Result<Vec<(UtcDay, WayOf, LinkBytes)>> {
         let found = self.lasting(|pools| async move {
             let statement = sqlx::query(
-                "SELECT day, vessel, NULL AS way, sent, received, resent FROM link_bytes WHERE day >= $1
-                 UNION ALL SELECT day, vessel, way, sent, received, resent FROM way_bytes WHERE day >= $1",
+                "WITH near AS (SELECT day FROM link_bytes GROUP BY day ORDER BY abs(day - $1) LIMIT $2)
+                 SELECT day, vessel, NULL AS way, sent, received, resent FROM link_bytes
+                 WHERE day IN (SELECT day FROM near)
+                 UNION ALL SELECT day, vessel, way, sent, received, resent FROM way_bytes
+                 WHERE day IN (SELECT day FROM near)",
             );
-            Ok(statement.bind(first.0).fetch_all(&pools.readers).await?)
+            Ok(statement.bind(day.0).bind(i64::from(most)).fetch_all(&pools.readers).await?)
         });
-        let day = |row: &PgRow| {
+        let day_of = |row: &PgRow| {
             let (vessel, bytes) = sum(row)?;
             Ok((UtcDay(row.try_get("day")?), (vessel, row.try_get("way")?), bytes))
         };
-        found.await?.iter().map(day).collect()
+        found.await?.iter().map(day_of).collect()
     }
 
     async fn raise_ceiling(&self, payer: &str, day: UtcDay, bytes: u64) -> Result<()> {
@@ -65,11 +82,14 @@ impl LinkUsage for Postgres {
         raised.await
     }
 
-    async fn ceilings(&self, first: UtcDay) -> Result<Vec<(String, UtcDay, u64)>> {
+    async fn ceilings(&self, day: UtcDay, most: u32) -> Result<Vec<(String, UtcDay, u64)>> {
         let found = self.lasting(|pools| async move {
-            let statement =
-                sqlx::query("SELECT payer, day, bytes FROM budget_ceiling WHERE day >= $1 ORDER BY payer, day");
-            Ok(statement.bind(first.0).fetch_all(&pools.readers).await?)
+            let statement = sqlx::query(
+                "WITH near AS (SELECT day FROM budget_ceiling GROUP BY day ORDER BY abs(day - $1) LIMIT $2)
+                 SELECT payer, day, bytes FROM budget_ceiling WHERE day IN (SELECT day FROM near)
+                 ORDER BY payer, day",
+            );
+            Ok(statement.bind(day.0).bind(i64::from(most)).fetch_all(&pools.readers).await?)
         });
         let ceiling =
             |row: &PgRow| Ok((row.try_get("payer")?, UtcDay(row.try_get("day")?), rows::number(row, "bytes")?));
@@ -170,12 +190,8 @@ async fn add(transaction: &mut PgConnection, day: UtcDay, bytes: &[(WayOf, LinkB
         .execute(&mut *transaction)
         .await?;
     }
-    for old in [
-        "DELETE FROM link_bytes WHERE day < $1",
-        "DELETE FROM way_bytes WHERE day < $1",
-        "DELETE FROM budget_ceiling WHERE day < $1",
-    ] {
-        sqlx::query(old).bind(day.0.saturating_sub(KEPT_DAYS)).execute(&mut *transaction).await?;
+    for old in [old!("link_bytes"), old!("way_bytes"), old!("budget_ceiling")] {
+        sqlx::query(old).bind(day.0).bind(KEPT_DAYS).execute(&mut *transaction).await?;
     }
     Ok(())
 }

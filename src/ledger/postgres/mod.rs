@@ -10,8 +10,10 @@
 //! order of the index. Plans are made for each execution, because they depend on the sizes of the tables.
 
 mod connections;
+mod current_versions;
 mod doubt;
 mod due;
+mod former_assemblies;
 mod group;
 mod incidents;
 mod lease;
@@ -23,7 +25,6 @@ mod new_versions;
 mod notices;
 mod pauses;
 mod queue;
-mod queue_walk;
 mod queues;
 mod ranks;
 mod reconcile;
@@ -64,6 +65,7 @@ use group::{Entry, Group};
 use lease::{Holder, LEDGER, Lease, SHORE};
 use listeners::Listeners;
 use shares::Shares;
+use trouble::Trouble;
 use write::Pools;
 
 type Result<T> = std::result::Result<T, LedgerError>;
@@ -74,8 +76,10 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::of_postgresql)
 /// How long opening the ledger may wait for an answer of the server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Properties of every session. `jit` would compile each statement, because forbidden plans count as expensive. The server
-/// ends sessions whose client has vanished, so that their locks don't outlast the lease; see also [`LONGEST_PAUSE`].
+/// Properties of every session. Because sorting is disabled, the planner prefers a full scan of an index in the requested
+/// order to an index that finds the rows, so statements that find few rows sort by `column + 0`. `jit` would compile every
+/// statement, because disabled plans count as expensive. The TCP keepalives let the server end the sessions of a vanished
+/// client, so that their locks don't outlast the lease; see also [`LONGEST_PAUSE`].
 const SESSION: [(&str, &str); 12] = [
     ("search_path", "contentmonster"),
     ("enable_seqscan", "off"),
@@ -91,8 +95,8 @@ const SESSION: [(&str, &str); 12] = [
     ("tcp_keepalives_count", "2"),
 ];
 
-/// How long a session may be idle in a transaction, at most and as a part of the lease: two thirds. A process that is stopped
-/// within a transaction keeps all others from writing for so long.
+/// Maximum time for which a session may be idle in a transaction; with a short lease, two thirds of the lease. A process
+/// that is stopped within a transaction keeps all others from writing for that long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A ledger, or the part of it for the tasks of some work.
@@ -125,7 +129,7 @@ impl Deref for Postgres {
 
 /// The reading connections of people's queries.
 enum Readers {
-    /// Those of the workflows, unless the database is away.
+    /// The connections of the workflows; an error while the database is away.
     Shared(Arc<Connections>),
     Own(PgPool),
 }
@@ -173,7 +177,7 @@ impl Postgres {
             }
             let (shown, time) = (&servers.shown, address.lease_time);
             if form != Some(ours) {
-                // An update must not change the tables under a running program, which would hold a lease.
+                // A migration must not change the tables of a running program. Such a program holds a lease.
                 let alone = match form {
                     Some(_) => Some(lease::acquire(&mut connection, &holder, LEDGER, shown, time).await?),
                     None => None,
@@ -276,13 +280,14 @@ fn servers(address: &PostgresAddress) -> Result<Servers> {
         ledger: address.to_string(),
         why,
         remedy: "correct Database in [MONSTER], such as postgresql://user@host/name?sslmode=verify-full",
+        may_pass: false,
     };
     let one = |url: &String| -> Result<PgConnectOptions> {
         let mut options: PgConnectOptions = url.parse().map_err(|e: sqlx::Error| invalid(e.to_string()))?;
         if let Some(password) = &address.password {
             options = options.password(password.expose_secret());
         }
-        // A slow statement is no fault that an operator can mend, and the library's lines contain SQL.
+        // Statements are not logged: an operator can't fix a slow one, and the library's log lines contain SQL.
         let pause = LONGEST_PAUSE.min(address.lease_time * 2 / 3).as_millis();
         let options = options.options([("idle_in_transaction_session_timeout", pause.to_string())]);
         Ok(options.application_name("contentmonster").options(SESSION).disable_statement_logging())
@@ -298,7 +303,10 @@ async fn in_time<T>(servers: &Servers, attempt: impl Future<Output = sqlx::Resul
 
 fn refused(servers: &Servers, error: &sqlx::Error) -> LedgerError {
     let (ledger, why, remedy) = (servers.shown.clone(), trouble::text_of(error), trouble::remedy(error));
-    LedgerError::Refused { ledger, why, remedy }
+    // When the ledger is opened, a TLS error comes from wrong settings, so waiting doesn't help.
+    let may_pass = matches!(trouble::meaning(error), Trouble::Away | Trouble::RefusesWrites)
+        && !matches!(error, sqlx::Error::Tls(_));
+    LedgerError::Refused { ledger, why, remedy, may_pass }
 }
 
 fn opening(servers: &Servers, error: LedgerError) -> LedgerError {
@@ -315,7 +323,10 @@ async fn check_server(connection: &mut PgConnection, servers: &Servers) -> Resul
             .fetch_one(connection)
             .await
             .map_err(|e| refused(servers, &e))?;
-    let refused = |why: String, remedy| LedgerError::Refused { ledger: servers.shown.clone(), why, remedy };
+    let refused = |why: String, remedy| {
+        let ledger = servers.shown.clone();
+        LedgerError::Refused { ledger, why, remedy, may_pass: false }
+    };
     if version < 130_000 {
         let why = format!("the server is PostgreSQL {}; contentmonster needs 13 or later", version / 10_000);
         return Err(refused(why, "upgrade the server, or name another one in Database"));
@@ -343,8 +354,8 @@ async fn form(connection: &mut PgConnection) -> Result<Option<i64>> {
     Ok(sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(connection).await?)
 }
 
-/// Creates the tables, or updates them to this program's schema. Processes that do so at the same time wait for each
-/// other, by the library's advisory lock.
+/// Creates the tables, or migrates them to this program's schema. An advisory lock of the library serializes concurrent
+/// migrations.
 async fn migrate(connection: &mut PgConnection, servers: &Servers) -> Result<()> {
     // `IF NOT EXISTS` alone fails when two processes create the schema at the same moment.
     for statement in [
@@ -364,6 +375,7 @@ async fn migrate(connection: &mut PgConnection, servers: &Servers) -> Result<()>
             ledger: servers.shown.clone(),
             why: error.to_string(),
             remedy: "restore the database from a backup",
+            may_pass: false,
         },
     })
 }

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::current_versions::versions_below;
 use super::new_versions::{self, new_versions};
 use super::rows::version_columns;
-use super::store::versions_below;
 use super::transitions::settle;
 use super::{Postgres, Result, rows, signatures};
 use crate::ledger::{MovedEntry, Moves, OriginThere, SameStamp, SimilarFile};
@@ -16,14 +16,16 @@ use crate::records::{Delivery, DeliveryId, HeldVersion, NewVersion, Verified, Ve
 /// Number of acknowledgements per transaction.
 const STEP: usize = 2048;
 
-/// The query for files with the same content, by two conditions.
+/// The query for files with the same content, by two conditions. Without `OFFSET 0`, the planner may begin with all
+/// acknowledged deliveries.
 macro_rules! copies {
     ($indexed:literal, $other:literal) => {
         concat!(
             "SELECT ",
             version_columns!(),
             ", d.seen_size, d.seen_mtime
-              FROM version v JOIN delivery d ON d.version = v.id AND d.vessel = $1
+              FROM version v
+              JOIN LATERAL (SELECT * FROM delivery WHERE version = v.id AND vessel = $1 OFFSET 0) d ON true
               WHERE v.kind = 'file' AND v.size >= 1048576 AND ",
             $indexed,
             " AND ",
@@ -32,12 +34,28 @@ macro_rules! copies {
                 AND d.place = coalesce(
                     (SELECT number FROM place p WHERE p.vessel = d.vessel AND p.directory = v.directory), 0)
                 AND NOT EXISTS (
-                    SELECT 1 FROM version later JOIN delivery ld ON ld.version = later.id AND ld.vessel = d.vessel
+                    SELECT 1 FROM version later,
+                        LATERAL (SELECT state FROM delivery WHERE version = later.id AND vessel = $1 OFFSET 0) ld
                     WHERE later.replaces = v.id AND ld.state = 'acknowledged')
-              ORDER BY v.id DESC LIMIT 4"
+              ORDER BY v.id + 0 DESC LIMIT 4"
         )
     };
 }
+
+pub(super) const COPIES_BY_DIGEST: &str = copies!("v.digest = $4", "v.size = $2");
+pub(super) const COPIES_BY_SIZE: &str = copies!("v.size = $2", "v.digest <> ''");
+
+/// For each new version, the newest large file of the directory with the same inode, if it has another path.
+pub(super) const SAME_INODE: &str = concat!(
+    "SELECT i.at - 1 AS at, ",
+    version_columns!(),
+    " FROM ",
+    new_versions!(),
+    ", LATERAL (
+         SELECT * FROM (SELECT * FROM version WHERE kind <> 'gone' AND inode = i.inode OFFSET 0) same
+         WHERE kind = 'file' AND size >= 1048576 AND directory = $16 ORDER BY id + 0 DESC LIMIT 1) v
+     WHERE v.path <> i.path ORDER BY i.at"
+);
 
 #[async_trait]
 impl Moves for Postgres {
@@ -68,16 +86,7 @@ impl Moves for Postgres {
     async fn same_inode(&self, directory: &DirectoryName, versions: &[NewVersion]) -> Result<Vec<(usize, Version)>> {
         let new: &Vec<_> = &versions.iter().map(|new| (new, None)).collect();
         let found = self.lasting(|pools| async move {
-            let statement = sqlx::query(concat!(
-                "SELECT i.at - 1 AS at, ",
-                version_columns!(),
-                " FROM ",
-                new_versions!(),
-                ", LATERAL (
-                     SELECT * FROM version WHERE kind <> 'gone' AND inode = i.inode AND kind = 'file' AND size >= 1048576
-                       AND directory = $16 ORDER BY id DESC LIMIT 1) v
-                 WHERE v.path <> i.path ORDER BY i.at"
-            ));
+            let statement = sqlx::query(SAME_INODE);
             Ok(new_versions::bind(statement, new).bind(directory.as_str()).fetch_all(&pools.readers).await?)
         });
         let one = |row: &PgRow| {
@@ -244,12 +253,12 @@ impl Moves for Postgres {
     async fn copies_of(&self, vessel: &VesselName, version: &Version) -> Result<Vec<HeldVersion>> {
         let found = self.lasting(|pools| async move {
             let statement = match &version.digest {
-                Some(digest) => sqlx::query(copies!("v.digest = $4", "v.size = $2"))
+                Some(digest) => sqlx::query(COPIES_BY_DIGEST)
                     .bind(vessel.as_str())
                     .bind(rows::signed(version.stamp.size))
                     .bind(version.id.0)
                     .bind(&digest.as_bytes()[..]),
-                None => sqlx::query(copies!("v.size = $2", "v.digest <> ''"))
+                None => sqlx::query(COPIES_BY_SIZE)
                     .bind(vessel.as_str())
                     .bind(rows::signed(version.stamp.size))
                     .bind(version.id.0),

@@ -1,63 +1,114 @@
-//! The queries for [`QueuePage`]s. They go through the indexes in whose order [`super::due`] and [`super::queues`] hand out
-//! deliveries, and examine a limited number of rows, so that an answer costs the same however many deliveries are open.
-
-use std::time::{Duration, Instant};
+//! Reads a vessel's queue for [`queue::page`](crate::ledger::queue), as [`crate::ledger::sqlite`] does. The difference: every
+//! rank is a string of bytes, see [`super::ranks`].
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row};
 
-use super::queue_walk::{Step, Walk};
 use super::{Result, rows};
-use crate::ledger::{LanePlace, QueueCursor, QueueFilter, QueuePage, QueuePosition, QueueStage, QueueState, Queued};
+use crate::ledger::queue::{self, Effort, Examined, Found, Piece, QueueReader, RangeOf, Wanted};
+use crate::ledger::{LanePlace, QueueCursor, QueueFilter, QueuePage, QueuePosition, QueueRank, QueueStage, Queued};
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{DeliveryId, VersionId};
 
-/// Maximum number of deliveries that one answer examines, and the time after which it examines no more.
-const EXAMINED: usize = 20_000;
-const LONGEST: Duration = Duration::from_millis(40);
-/// Number of deliveries that are examined at a time, where not all of them may be wanted.
-const AT_ONCE: usize = 500;
+/// Whether the filter wants a delivery `d`: it wants all (`$8`), or `d` never failed (`$9`), its directory is in a list
+/// (`$10`), and its path contains a text (`$11`). The version is looked up for each delivery, unless all are wanted.
+macro_rules! is_wanted {
+    () => {
+        "$8 OR ((NOT $9 OR d.failures = 0) AND coalesce((
+             SELECT ($10::text[] IS NULL OR v.directory = ANY ($10)) AND ($11::bytea IS NULL OR position($11 IN v.path) > 0)
+             FROM version v WHERE v.id = d.version), false))"
+    };
+}
 
-/// The failed deliveries after a place, in the order of their next attempts.
-macro_rules! failed {
-    ($parked:literal) => {
+/// Examines the first `$3` deliveries of a range. Returns those that the filter wants (all with `$12`), at most `$13`; then,
+/// marked `is_last`, number `$3` if there are so many. `$range` selects the deliveries `d`, `$rank` is their rank, `$order`
+/// their order.
+macro_rules! piece {
+    ($range:expr, $rank:literal, $order:literal) => {
         concat!(
-            "SELECT id, due_at FROM delivery WHERE vessel = $1 AND parked = ",
-            $parked,
-            " AND failures > 0 AND state NOT IN ('acknowledged', 'superseded') AND (due_at, id) > ($2, $3)
-              ORDER BY due_at, id LIMIT $4"
+            "(SELECT * FROM (SELECT d.id, d.due_at, ",
+            $rank,
+            " AS rank, ",
+            is_wanted!(),
+            " AS is_wanted, false AS is_last FROM ",
+            $range,
+            " ORDER BY ",
+            $order,
+            " LIMIT $3) d WHERE is_wanted OR $12 ORDER BY ",
+            $order,
+            " LIMIT $13)
+             UNION ALL
+             (SELECT d.id, d.due_at, ",
+            $rank,
+            ", false, true FROM ",
+            $range,
+            " ORDER BY ",
+            $order,
+            " LIMIT 1 OFFSET $3 - 1)"
         )
     };
 }
 
+/// The open deliveries of a queue after a place. `$6` is the latest due time of deliveries without a rank, and `$14` is the
+/// rank of the place.
+macro_rules! queue {
+    ($queue:literal, $after:literal, $order:literal) => {
+        piece!(
+            concat!(
+                "delivery d WHERE d.vessel = $1 AND d.large = $2 AND ",
+                $queue,
+                " AND d.state NOT IN ('acknowledged', 'superseded') AND ",
+                $after
+            ),
+            "d.rank",
+            $order
+        )
+    };
+}
+
+/// The failed deliveries after a place, in the order of their next attempts.
+macro_rules! failed {
+    ($parked:literal) => {
+        piece!(
+            concat!(
+                "delivery d WHERE d.vessel = $1 AND d.parked = ",
+                $parked,
+                " AND d.failures > 0 AND d.state NOT IN ('acknowledged', 'superseded') AND (d.due_at, d.id) > ($4, $5)"
+            ),
+            "d.rank",
+            "d.due_at, d.id"
+        )
+    };
+}
+
+const SHARED: &str = queue!("d.queue IS NULL", "(d.due_at, d.id) > ($4, $5) AND d.due_at <= $6", "d.due_at, d.id");
+const OWN: &str = queue!(
+    "d.queue = $7 AND d.queue IS NOT NULL AND d.rank IS NULL",
+    "(d.due_at, d.id) > ($4, $5) AND d.due_at <= $6",
+    "d.rank, d.due_at, d.id"
+);
+const RANKED: &str = queue!(
+    "d.queue = $7 AND d.queue IS NOT NULL AND d.rank IS NOT NULL",
+    "(d.rank, d.due_at, d.id) > ($14, $4, $5)",
+    "d.rank, d.due_at, d.id"
+);
 const PUT_OFF: &str = failed!("false");
 const PARKED: &str = failed!("true");
 
-/// The open deliveries of the versions with the numbers `$5`.
-const OF_VERSIONS: &str = "SELECT d.id, d.due_at FROM delivery d WHERE d.version = ANY ($5) AND d.vessel = $1
-     AND d.state NOT IN ('acknowledged', 'superseded') AND (d.due_at, d.id) > ($2, $3)
-     ORDER BY d.due_at, d.id LIMIT $4";
+/// The open deliveries of the versions with the numbers `$15`.
+const OF_VERSIONS: &str = piece!(
+    "delivery d WHERE d.version = ANY ($15) AND d.vessel = $1 AND d.state NOT IN ('acknowledged', 'superseded')
+     AND (d.due_at, d.id) > ($4, $5)",
+    "NULL::bytea",
+    "d.due_at, d.id"
+);
 
-/// The deliveries with the ids `$1`, in that order, that match the filter: one directory (`$2`), a part of the path (`$3`),
-/// never failed (`$4`), one of several directories (`$5`). `place` is the index of the id in `$1`.
+/// The deliveries with the ids `$1`, in that order.
 const ENTRIES: &str =
-    "SELECT i.at - 1 AS place, d.id, d.due_at, d.state, d.failures, d.reason, d.parked, v.id AS version, v.directory,
-     v.path, v.kind, v.size, v.admitted_at
+    "SELECT d.id, d.due_at, d.state, d.failures, d.reason, d.parked, v.id AS version, v.directory, v.path,
+     v.kind, v.size, v.admitted_at
  FROM unnest($1::bigint[]) WITH ORDINALITY i (id, at) JOIN delivery d ON d.id = i.id JOIN version v ON v.id = d.version
- WHERE ($2::text IS NULL OR v.directory = $2) AND ($3::bytea IS NULL OR position($3 IN v.path) > 0)
-   AND (NOT $4 OR d.failures = 0) AND ($5::text[] IS NULL OR v.directory = ANY ($5))
  ORDER BY i.at";
-
-/// Where the deliveries come from.
-enum Source {
-    Walk(Walk),
-    /// The deliveries that one query returns, after a position.
-    Query {
-        question: &'static str,
-        versions: Vec<i64>,
-        after: QueuePosition,
-    },
-}
 
 pub(super) async fn page(
     readers: &PgPool,
@@ -66,100 +117,89 @@ pub(super) async fn page(
     from: Option<&QueueCursor>,
     limit: u32,
 ) -> Result<QueuePage> {
-    let (limit, begun) = (limit as usize, Instant::now());
-    let question = match (&filter.versions, filter.state) {
-        (Some(_), _) => Some(OF_VERSIONS),
-        (None, None | Some(QueueState::Waiting)) => None,
-        (None, Some(QueueState::PutOff)) => Some(PUT_OFF),
-        (None, Some(QueueState::Parked)) => Some(PARKED),
-    };
-    let mut one = readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let mut source = match question {
-        Some(question) => {
-            let numbers = filter.versions.iter().flatten().map(|version| version.0);
-            let start = QueuePosition { due_at: i64::MIN, delivery: DeliveryId(i64::MIN) };
-            let after = from.and_then(|from| from.lanes.first()?.as_ref()).map_or(start, LanePlace::position);
-            Source::Query { question, versions: numbers.collect(), after }
-        }
-        None => Source::Walk(Walk::begin(&mut one, vessel, stages, filter.directory.as_ref(), from).await?),
-    };
-    let is_selective = filter.directory.is_some()
-        || filter.among.is_some()
-        || filter.search.is_some()
-        || filter.state == Some(QueueState::Waiting);
-    let (mut entries, mut examined, mut cursor) = (Vec::new(), 0, from.cloned().unwrap_or_default());
-    loop {
-        let missing = limit - entries.len();
-        // The first look is a small one, because mostly everything matches.
-        let batch = if is_selective && examined > 0 { AT_ONCE.max(missing + 1) } else { missing + 1 };
-        let steps = source.next(&mut one, vessel, batch).await?;
-        examined += steps.len();
-        for (at, entry) in matching(&mut one, &steps, filter).await? {
-            if entries.len() == limit {
-                // There is one more than was wanted.
-                pass(&mut cursor, &steps[..at]);
-                return Ok(QueuePage { entries, next: Some(cursor) });
+    let mut transaction = readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let mut reader = Reader { one: &mut transaction, vessel, wanted: Wanted::of(filter) };
+    queue::page(&mut reader, stages, filter, from, (limit as usize, Effort::ANSWER)).await
+}
+
+struct Reader<'a> {
+    /// A transaction, so that all pieces are of one moment.
+    one: &'a mut PgConnection,
+    vessel: &'a VesselName,
+    wanted: Wanted<'a>,
+}
+
+impl QueueReader for Reader<'_> {
+    async fn queues(&mut self) -> Result<Vec<(DirectoryName, bool)>> {
+        let queues: Vec<(String, bool)> =
+            sqlx::query_as("SELECT directory, settled AND ordering IS NOT NULL FROM queue ORDER BY directory")
+                .fetch_all(&mut *self.one)
+                .await?;
+        Ok(queues.into_iter().map(|(name, is_settled)| (DirectoryName::new(&name), is_settled)).collect())
+    }
+
+    async fn waiting(&mut self, directories: &[DirectoryName]) -> Result<u64> {
+        let sum = "SELECT coalesce(sum(waiting), 0)::bigint FROM tally WHERE vessel = $1 AND directory = ANY ($2)";
+        let sum = sqlx::query_scalar(sum).bind(self.vessel.as_str()).bind(rows::directories(directories));
+        let sum: i64 = sum.fetch_one(&mut *self.one).await?;
+        Ok(sum.cast_unsigned())
+    }
+
+    async fn examine(&mut self, piece: Piece<'_>) -> Result<Examined> {
+        let (question, large) = match piece.range {
+            RangeOf::Shared { large } => (SHARED, *large),
+            RangeOf::Own { large, .. } => (OWN, *large),
+            RangeOf::Ranked { large, .. } => (RANKED, *large),
+            RangeOf::Failed { parked: false } => (PUT_OFF, false),
+            RangeOf::Failed { parked: true } => (PARKED, false),
+            RangeOf::Versions(_) => (OF_VERSIONS, false),
+        };
+        let queue = match piece.range {
+            RangeOf::Own { queue, .. } | RangeOf::Ranked { queue, .. } => Some(queue.as_str()),
+            RangeOf::Shared { .. } | RangeOf::Failed { .. } | RangeOf::Versions(_) => None,
+        };
+        // A rank is the key of a number or of a path, and never empty.
+        let rank = match piece.after {
+            LanePlace::Ranked(QueueRank::Path(key), _) => &key[..],
+            LanePlace::Ranked(QueueRank::Number(_), _) | LanePlace::ByTime(_) => &[],
+        };
+        let QueuePosition { due_at, delivery } = piece.after.position();
+        // Not every question has all parameters.
+        let query = sqlx::query(question).bind(self.vessel.as_str()).bind(large).bind(number(piece.rows));
+        let query = query.bind(due_at).bind(delivery.0).bind(piece.until).bind(queue);
+        let query = query.bind(self.wanted.is_all()).bind(self.wanted.never_failed);
+        let query = query.bind(self.wanted.directories.as_deref().map(rows::directories)).bind(self.wanted.search);
+        let query = query.bind(piece.with_unwanted).bind(number(piece.most)).bind(rank);
+        let query = match piece.range {
+            RangeOf::Versions(versions) => query.bind(versions.iter().map(|version| version.0).collect::<Vec<_>>()),
+            _ => query,
+        };
+        let (mut found, mut last) = (Vec::new(), None);
+        for row in &query.fetch_all(&mut *self.one).await? {
+            match row.try_get("is_last")? {
+                true => last = Some(place(row)?),
+                false => found.push(Found { place: place(row)?, is_wanted: row.try_get("is_wanted")? }),
             }
-            entries.push(entry);
         }
-        if steps.len() < batch {
-            return Ok(QueuePage { entries, next: None });
-        }
-        pass(&mut cursor, &steps);
-        if examined >= EXAMINED || begun.elapsed() >= LONGEST {
-            return Ok(QueuePage { entries, next: Some(cursor) });
-        }
+        Ok(Examined::of(piece, found, last))
+    }
+
+    async fn entries(&mut self, deliveries: &[DeliveryId]) -> Result<Vec<Queued>> {
+        let ids: Vec<i64> = deliveries.iter().map(|delivery| delivery.0).collect();
+        sqlx::query(ENTRIES).bind(ids).fetch_all(&mut *self.one).await?.iter().map(queued).collect()
     }
 }
 
-fn pass(cursor: &mut QueueCursor, steps: &[Step]) {
-    steps.iter().for_each(|step| cursor.pass(step.stage, step.lane, step.place.clone()));
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-impl Source {
-    /// Returns the next places, at most `most`; fewer at the end.
-    async fn next(&mut self, one: &mut PgConnection, vessel: &VesselName, most: usize) -> Result<Vec<Step>> {
-        match self {
-            Self::Walk(walk) => {
-                let mut steps = Vec::with_capacity(most);
-                while steps.len() < most
-                    && let Some(step) = walk.next(one).await?
-                {
-                    steps.push(step);
-                }
-                Ok(steps)
-            }
-            Self::Query { question, versions, after } => {
-                let range = sqlx::query_as(*question).bind(vessel.as_str()).bind(after.due_at).bind(after.delivery.0);
-                // Only one of the questions has a fifth parameter.
-                let range = range.bind(i64::try_from(most).unwrap_or(i64::MAX));
-                let range = if *question == OF_VERSIONS { range.bind(&*versions) } else { range };
-                let found: Vec<(i64, i64)> = range.fetch_all(one).await?;
-                let place = |(id, due_at)| QueuePosition { due_at, delivery: DeliveryId(id) };
-                let found: Vec<QueuePosition> = found.into_iter().map(place).collect();
-                *after = found.last().copied().unwrap_or(*after);
-                Ok(found.into_iter().map(|at| Step { stage: 0, lane: 0, place: LanePlace::ByTime(at) }).collect())
-            }
-        }
-    }
-}
-
-/// Returns those of the deliveries that match a filter, each with its place among the steps.
-async fn matching(one: &mut PgConnection, steps: &[Step], filter: &QueueFilter) -> Result<Vec<(usize, Queued)>> {
-    let rows = sqlx::query(ENTRIES)
-        .bind(steps.iter().map(|step| step.place.position().delivery.0).collect::<Vec<_>>())
-        .bind(filter.directory.as_ref().map(DirectoryName::as_str))
-        .bind(filter.search.as_ref().map(String::as_bytes))
-        .bind(filter.state == Some(QueueState::Waiting))
-        .bind(filter.among.as_ref().map(|names| names.iter().map(DirectoryName::as_str).collect::<Vec<_>>()))
-        .fetch_all(one)
-        .await?;
-    let with_place = |row| Ok((usize::try_from(row_place(row)?).unwrap_or(usize::MAX), queued(row)?));
-    rows.iter().map(with_place).collect()
-}
-
-fn row_place(row: &PgRow) -> Result<i64> {
-    Ok(row.try_get("place")?)
+fn place(row: &PgRow) -> Result<LanePlace> {
+    let position = QueuePosition { due_at: row.try_get("due_at")?, delivery: DeliveryId(row.try_get("id")?) };
+    Ok(match row.try_get::<Option<Vec<u8>>, _>("rank")? {
+        Some(key) => LanePlace::Ranked(QueueRank::Path(key), position),
+        None => LanePlace::ByTime(position),
+    })
 }
 
 fn queued(row: &PgRow) -> Result<Queued> {

@@ -1,7 +1,7 @@
 //! The place of a delivery in the queue of its directory, in SQL.
 
 /// The rank of a delivery of the version `v` in the queue `q`: the key of a number, or of the path. A negative size
-/// stands for a size of 2^63 or more, see `signed`. Times are limited to what a rank in milliseconds can express.
+/// stands for a size of 2^63 or more, see `signed`. Times are limited to the range of a rank in milliseconds.
 macro_rules! rank {
     () => {
         "CASE q.ordering

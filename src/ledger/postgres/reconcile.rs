@@ -13,6 +13,7 @@ use super::transitions::settle_versions;
 use super::write::{Pools, Write};
 use super::{Postgres, Result, queues, rows};
 use crate::ledger::Places;
+use crate::ledger::places::sorted_names;
 use crate::names::{DirectoryName, RemotePath, VesselName};
 use crate::records::{Delivery, DeliveryCost, Host, Seen, Verified, VersionId};
 
@@ -95,20 +96,67 @@ async fn send_to_new_places(
     Ok(moved.rows_affected())
 }
 
-/// Records that all deliveries of a directory to `vessels` use the directory's current places.
-async fn settled(store: &Postgres, directory: &DirectoryName, vessels: &[&str]) -> Result<()> {
+/// Vessels, and the numbers of their places.
+type PlaceNumbers = (Vec<String>, Vec<i64>);
+
+/// Returns the vessels whose deliveries of a directory may not all use the current places, with these places.
+async fn unsettled(store: &Postgres, directory: &DirectoryName, vessels: &[&str]) -> Result<PlaceNumbers> {
+    let unsettled = store.lasting(|pools| async move {
+        let statement = sqlx::query_as::<_, (String, i64)>(
+            "SELECT vessel, number FROM place WHERE directory = $1 AND vessel = ANY ($2) AND NOT settled",
+        );
+        let places = statement.bind(directory.as_str()).bind(vessels).fetch_all(&pools.readers).await?;
+        Ok(places.into_iter().unzip())
+    });
+    unsettled.await
+}
+
+/// Records that all deliveries of a directory use these places, unless a vessel has another place since.
+async fn settled(store: &Postgres, directory: &DirectoryName, (vessels, numbers): &PlaceNumbers) -> Result<()> {
     let settled = store.lasting(|pools| {
-        let statement =
-            sqlx::query("UPDATE place SET settled = true WHERE directory = $1 AND vessel = ANY ($2) AND NOT settled")
-                .bind(directory.as_str())
-                .bind(vessels);
+        let statement = sqlx::query(
+            "UPDATE place p SET settled = true FROM unnest($2::text[], $3::bigint[]) i (vessel, number)
+             WHERE p.directory = $1 AND p.vessel = i.vessel AND p.number = i.number",
+        );
+        let statement = statement.bind(directory.as_str()).bind(vessels).bind(numbers);
         async move { pools.write_one(statement).await.map(drop) }
     });
     settled.await
 }
 
+/// Returns whether all deliveries of a directory fit these vessels, their places and the queue.
+async fn is_reconciled(store: &Postgres, directory: &DirectoryName, names: &[&str], sorted: &str) -> Result<bool> {
+    let is_reconciled = store.lasting(|pools| async move {
+        let statement = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM reconciled WHERE directory = $1 AND vessels = $2 AND settled)
+                 AND NOT EXISTS (SELECT 1 FROM queue WHERE directory = $1 AND NOT settled)
+                 AND NOT EXISTS (SELECT 1 FROM place WHERE directory = $1 AND NOT settled AND vessel = ANY ($3))",
+        );
+        Ok(statement.bind(directory.as_str()).bind(sorted).bind(names).fetch_one(&pools.readers).await?)
+    });
+    is_reconciled.await
+}
+
+/// Executes a statement about a directory's row of the table `reconciled`.
+async fn mark(store: &Postgres, statement: &'static str, directory: &DirectoryName, sorted: &str) -> Result<()> {
+    let marked = store.lasting(|pools| {
+        let statement = sqlx::query(statement).bind(directory.as_str()).bind(sorted);
+        async move { pools.write_one(statement).await.map(drop) }
+    });
+    marked.await
+}
+
 pub(super) async fn reconcile(store: &Postgres, directory: &DirectoryName, vessels: &[VesselName]) -> Result<()> {
-    let (now, names) = (store.now(), &rows::names(vessels));
+    /// Versions that are admitted for other vessels meanwhile remove this row.
+    const BEGUN: &str = "INSERT INTO reconciled (directory, vessels) VALUES ($1, $2)
+         ON CONFLICT (directory) DO UPDATE SET vessels = excluded.vessels, settled = false";
+    const ENDED: &str = "UPDATE reconciled SET settled = true WHERE directory = $1 AND vessels = $2";
+    let (now, names, sorted) = (store.now(), &rows::names(vessels), sorted_names(vessels));
+    if is_reconciled(store, directory, names, &sorted).await? {
+        return Ok(());
+    }
+    mark(store, BEGUN, directory, &sorted).await?;
+    let places = unsettled(store, directory, names).await?;
     let is_unsettled = queues::is_unsettled(store, directory).await?;
     for_each_page!(store, directory, vessels.len(), |write, versions| {
         fit(write, directory, (versions, names), now).await?;
@@ -121,7 +169,8 @@ pub(super) async fn reconcile(store: &Postgres, directory: &DirectoryName, vesse
     if is_unsettled {
         queues::settled(store, directory).await?;
     }
-    settled(store, directory, names).await
+    settled(store, directory, &places).await?;
+    mark(store, ENDED, directory, &sorted).await
 }
 
 /// Adds missing deliveries of versions, and supersedes deliveries to other vessels.
@@ -203,21 +252,22 @@ impl Places for Postgres {
             doubt.commit(write, ()).await
         });
         entered.await?;
-        let unsettled = self.lasting(|pools| async move {
+        let directories = self.lasting(|pools| async move {
             let statement =
                 sqlx::query_scalar("SELECT directory FROM place WHERE vessel = $1 AND NOT settled ORDER BY directory");
             Ok(statement.bind(vessel.as_str()).fetch_all(&pools.readers).await?)
         });
-        let unsettled: Vec<String> = unsettled.await?;
+        let directories: Vec<String> = directories.await?;
         let (one, mut due) = (&[vessel.as_str()], 0);
-        for directory in unsettled.iter().map(|name| DirectoryName::new(name)) {
+        for directory in directories.iter().map(|name| DirectoryName::new(name)) {
             let (directory, now) = (&directory, self.now());
+            let places = unsettled(self, directory, one).await?;
             due += for_each_page!(self, directory, 1, |write, versions| {
                 let due = send_to_new_places(write, directory, (versions, one), now).await?;
                 settle_versions(write, versions, now).await?;
                 due
             });
-            settled(self, directory, one).await?;
+            settled(self, directory, &places).await?;
         }
         Ok(due)
     }

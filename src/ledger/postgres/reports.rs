@@ -8,8 +8,8 @@ use sqlx::postgres::PgRow;
 
 use super::{Readers, Result, link_usage, pauses, queue, rows};
 use crate::ledger::{
-    DeliveryStory, DirectoryTally, Ending, Oldest, Postponed, QueueCursor, QueueFilter, QueuePage, QueueStage, Receipt,
-    ReceiptPage, Reports, ShoreSeen, Summary, Tally, Trouble, VersionStory, VesselNote,
+    DeliveryHistory, DirectoryTally, Ending, Oldest, Postponed, QueueCursor, QueueFilter, QueuePage, QueueStage,
+    Receipt, ReceiptPage, Reports, ShoreSeen, Summary, Tally, Trouble, VersionHistory, VesselNote,
 };
 use crate::names::{DirectoryName, RelPath, VesselName, display_bytes};
 use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, WayOf};
@@ -17,10 +17,11 @@ use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay,
 /// Milliseconds that a row of the table `retired_tally` covers: 15 minutes.
 const QUARTER: i64 = 900_000;
 
-/// Maximum number of deliveries that a part of the receipts examines.
+/// Maximum number of deliveries that are examined for one page of receipts with a filter, unless the page's limit is
+/// larger.
 const EXAMINED: u32 = 5000;
 
-/// Begins a transaction whose queries describe the same moment.
+/// Begins a read-only transaction in which all queries see the same snapshot.
 const ONE_MOMENT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// The columns that [`receipt`] reads.
@@ -35,7 +36,7 @@ macro_rules! receipts {
     };
 }
 
-/// The postponed delivery of each vessel that is retried first.
+/// For each vessel, the postponed delivery that is retried first.
 const POSTPONED: &str = "SELECT d.vessel, v.directory, v.path, coalesce(d.reason, '') AS reason, d.due_at
      FROM (SELECT vessel FROM tally GROUP BY vessel HAVING sum(postponed) > 0) t
      CROSS JOIN LATERAL (
@@ -198,7 +199,7 @@ impl Reports for Readers {
         link_usage::way_sums(&self.pool()?, days).await
     }
 
-    async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>> {
+    async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionHistory>> {
         let mut one = self.pool()?.begin_with(ONE_MOMENT).await?;
         let versions = sqlx::query(concat!(
             "SELECT ",
@@ -216,7 +217,7 @@ impl Reports for Readers {
                 .bind(row.try_get::<i64, _>("version")?)
                 .fetch_all(&mut *one)
                 .await?;
-            history.push(VersionStory {
+            history.push(VersionHistory {
                 version: rows::version(row)?,
                 admitted_at: row.try_get("admitted_at")?,
                 complete: row.try_get("complete")?,
@@ -330,9 +331,9 @@ fn ended(row: &PgRow) -> Result<Option<(i64, Ending)>> {
     Ok(Some((at, ending)))
 }
 
-fn delivery(row: &PgRow) -> Result<DeliveryStory> {
+fn delivery(row: &PgRow) -> Result<DeliveryHistory> {
     let (at, verified): (Option<i64>, Option<String>) = (row.try_get("acknowledged_at")?, row.try_get("verified")?);
-    Ok(DeliveryStory {
+    Ok(DeliveryHistory {
         id: DeliveryId(row.try_get("id")?),
         vessel: rows::vessel(row, "vessel")?,
         state: match row.try_get::<Option<i64>, _>("expired_at")? {

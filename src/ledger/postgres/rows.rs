@@ -10,7 +10,7 @@ use super::Result;
 use crate::digest::Digest;
 use crate::ledger::{CurrentVersion, LedgerError};
 use crate::names::{DirectoryName, RelPath, VesselName};
-use crate::records::{DeliveryCost, DeliveryState, FileStamp, Seen, Traits, Version, VersionId, VersionKind};
+use crate::records::{DeliveryCost, DeliveryState, Entry, FileStamp, Seen, Traits, Version, VersionId, VersionKind};
 use crate::signature::Signature;
 
 /// The columns that [`version`] reads; the query must call the table `v`.
@@ -128,9 +128,7 @@ fn owner(row: &PgRow) -> Result<Option<(u32, u32)>> {
 }
 
 pub(super) fn version(row: &PgRow) -> Result<Version> {
-    Ok(Version {
-        id: VersionId(row.try_get("version")?),
-        directory: directory(row)?,
+    let entry = Entry {
         path: rel_path(row)?,
         kind: kind(row)?,
         stamp: stamp(row)?,
@@ -139,7 +137,8 @@ pub(super) fn version(row: &PgRow) -> Result<Version> {
         target: row.try_get("target")?,
         digest: digest(row)?,
         chunk_size: number(row, "chunk_size")?,
-    })
+    };
+    Ok(Version { id: VersionId(row.try_get("version")?), directory: directory(row)?, entry })
 }
 
 /// Reads the recorded state of a vessel's copy; `None` when no state was recorded.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// A server; it ends with the value, and with the process.
+/// A server. It is stopped when the value is dropped or the process ends.
 pub(crate) struct Server {
     /// A shell that ends the server when its input ends.
     process: Mutex<Option<Child>>,
@@ -61,7 +61,7 @@ impl Server {
     /// Starts the server's process, which may have been killed before.
     pub(crate) fn run(&self) {
         let log = std::fs::File::options().create(true).append(true).open(self.path().join("log")).unwrap();
-        // A signal at the death of the parent would come when the thread of the first test ends.
+        // A parent-death signal would already arrive when the thread of the first test ends.
         let shell = "\"$@\" & pid=$!; cat >/dev/null; kill -QUIT $pid 2>/dev/null; wait $pid";
         let child = unprivileged(Path::new("/bin/sh"))
             .args(["-c", shell, "sh"])
@@ -103,7 +103,7 @@ impl Server {
         let pid = rustix::process::Pid::from_raw(pid).expect("a process");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         self.end();
-        // The sessions end when they notice, and no server starts before.
+        // A new server can start only after all sessions of this one have ended.
         let deadline = Instant::now() + Duration::from_secs(60);
         while children.split_whitespace().any(|child| Path::new(&format!("/proc/{child}")).exists()) {
             assert!(Instant::now() < deadline, "sessions are left");
@@ -165,6 +165,18 @@ impl Place {
     /// The address of the database, as in the settings.
     pub(crate) fn url(&self) -> String {
         format!("postgresql://cm@localhost/{}?host={}&sslmode=disable", self.name, self.server.path().display())
+    }
+
+    /// The address of the database through a forwarder to the server that listens on this port.
+    #[allow(dead_code, reason = "the unit tests use the socket")]
+    pub(crate) fn url_at(&self, port: u16) -> String {
+        format!("postgresql://cm@127.0.0.1:{port}/{}?sslmode=disable", self.name)
+    }
+
+    /// The socket of the server.
+    #[allow(dead_code, reason = "the unit tests use the address")]
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.server.path().join(".s.PGSQL.5432")
     }
 
     /// Runs a statement, and returns its output.

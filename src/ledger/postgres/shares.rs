@@ -1,50 +1,84 @@
 //! Implements [`Shores`]: which shore has which work, and hints by `NOTIFY`.
 //!
-//! The lease of a shore is renewed by the keeper of the connections; its work lasts as long. Work changes hands in
-//! transactions that write, of which only one runs at a time, so no two shores have the same work.
+//! The keeper of the connections renews the lease of a shore; the shore has its work as long as its lease. Work changes
+//! hands only in writing transactions, which run one at a time, so no two shores have the same work.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgListener, PgRow};
 use sqlx::{PgExecutor, PgPool, Row};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connections::Connections;
+use super::former_assemblies::{self, change_tokens};
 use super::lease::{LEDGER, Lease, SHORE};
 use super::{Postgres, Result};
 use crate::ledger::share::{Member, share};
 use crate::ledger::{Hint, Next, Share, ShoreSeen, Shores, Work};
+use crate::names::VesselName;
+use crate::records::FormerAssembly;
 
 /// The channel of `NOTIFY`.
 const CHANNEL: &str = "contentmonster";
-/// Shortest time for which this shore must have been connected before it takes the work of a shore whose lease has run out:
-/// after an outage of the database, all shores need some time to connect again.
+/// Minimum time for which this shore must have been connected before it takes over the work of a shore with an expired
+/// lease: after an outage of the database, the other shores need some time to reconnect.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long after the end of another shore's lease this shore looks at it.
+/// Time from the end of another shore's lease until this shore checks it.
 const JUST_AFTER: Duration = Duration::from_millis(50);
-/// Wait before hints are listened for again.
+/// Pause before the listener for hints is started again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// The work of this shore, and the hints of others.
 pub(super) struct Shares {
     held: Mutex<HashMap<Work, Arc<Lease>>>,
-    hints: tokio::sync::Mutex<mpsc::UnboundedReceiver<Hint>>,
+    /// The vessels to which this process has delivered, if it uses the ledger alone.
+    served: Mutex<HashSet<VesselName>>,
+    hints: Arc<Inbox>,
     _listening: Option<AbortOnDropHandle<()>>,
+}
+
+/// The received hints that were not handled yet; equal hints are kept once.
+#[derive(Default)]
+struct Inbox {
+    hints: Mutex<BTreeSet<Hint>>,
+    arrived: Notify,
+}
+
+impl Inbox {
+    fn add(&self, hint: Hint) {
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner).insert(hint);
+        self.arrived.notify_one();
+    }
+
+    async fn next(&self) -> Hint {
+        loop {
+            let first = self.hints.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+            match first {
+                Some(hint) => return hint,
+                None => self.arrived.notified().await,
+            }
+        }
+    }
 }
 
 impl Shares {
     pub(super) fn start(connections: &Arc<Connections>) -> Self {
-        let (sender, hints) = mpsc::unbounded_channel();
-        let listening =
-            is_shared(connections).then(|| AbortOnDropHandle::new(tokio::spawn(listen(connections.clone(), sender))));
-        Self { held: Mutex::default(), hints: tokio::sync::Mutex::new(hints), _listening: listening }
+        let hints = Arc::<Inbox>::default();
+        let listening = is_shared(connections)
+            .then(|| AbortOnDropHandle::new(tokio::spawn(listen(connections.clone(), hints.clone()))));
+        Self { held: Mutex::default(), served: Mutex::default(), hints, _listening: listening }
     }
 
-    /// Returns whether this shore has some work by this acquisition.
+    /// Records that this process delivers to a vessel. Returns whether it has not delivered to the vessel before.
+    fn is_new(&self, vessel: &VesselName) -> bool {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner).insert(vessel.clone())
+    }
+
+    /// Returns whether this shore still has the work that it acquired with this lease.
     pub(super) fn has(&self, work: &Lease) -> bool {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).values().any(|held| **held == *work)
     }
@@ -68,18 +102,18 @@ fn is_shared(connections: &Connections) -> bool {
 }
 
 /// Passes hints of other shores on, as long as the ledger is open.
-async fn listen(connections: Arc<Connections>, hints: mpsc::UnboundedSender<Hint>) {
+async fn listen(connections: Arc<Connections>, hints: Arc<Inbox>) {
     let own = format!("{} ", connections.lease.token);
     while let Ok(pools) = connections.there().await {
         let heard = async {
             let mut listener = PgListener::connect_with(&pools.readers).await?;
             listener.listen(CHANNEL).await?;
-            // What was said before was not heard.
-            hints.send(Hint::Anything).ok();
+            // Hints that were sent before `LISTEN` were missed.
+            hints.add(Hint::Anything);
             while let Some(told) = listener.try_recv().await? {
                 let hint = told.payload().split_once(' ').and_then(|(_, hint)| Hint::parse(hint));
                 if let Some(hint) = hint.filter(|_| !told.payload().starts_with(&own)) {
-                    hints.send(hint).ok();
+                    hints.add(hint);
                 }
             }
             Ok::<(), sqlx::Error>(())
@@ -99,11 +133,11 @@ async fn listen(connections: Arc<Connections>, hints: mpsc::UnboundedSender<Hint
 /// The rows of the leases.
 struct Leases {
     members: Vec<Member>,
-    /// Other shores whose leases have run out; they are given nothing more.
+    /// Other shores whose leases have expired; they get no more work.
     over: Vec<i64>,
-    /// When the first lease of the others runs out.
+    /// Time until the first lease of the other shores expires.
     look_in: Option<Duration>,
-    /// Who has which work: the token of the shore, and that of the acquisition.
+    /// The owner of each work: the token of the shore, and the token of the acquisition.
     has: BTreeMap<Work, (i64, i64)>,
 }
 
@@ -140,7 +174,7 @@ impl Leases {
         Ok(leases)
     }
 
-    /// Returns which work is free and due to the shore with this token, and what the shore has.
+    /// Returns the free work that the shore with this token should take, and the work that it has.
     fn share_of(&self, own: i64) -> (Vec<Work>, Share) {
         let has = self.has.iter().map(|(work, (shore, _))| (work.clone(), *shore)).collect();
         let shared = share(&self.members, &has);
@@ -187,7 +221,9 @@ impl Shores for Postgres {
                     );
                     let ended: Vec<Option<String>> = ended.bind(own).fetch_all(&mut *write).await?;
                     for holder in ended.into_iter().flatten() {
-                        tracing::warn!("The lease of the shore on {holder} has run out; its work is taken over");
+                        tracing::warn!(
+                            "The lease of the shore on {holder} expired; the other shores take over its work"
+                        );
                     }
                 }
                 sqlx::query("UPDATE lease SET serves = $2 WHERE token = $1")
@@ -207,6 +243,8 @@ impl Shores for Postgres {
                 .bind(free.iter().map(Work::to_string).collect::<Vec<_>>())
                 .execute(&mut *write)
                 .await?;
+                let vessels: Vec<&str> = free.iter().filter_map(Work::vessel).map(VesselName::as_str).collect();
+                change_tokens(&mut write, &vessels).await?;
                 let leases = Leases::read(&mut *write, own).await?;
                 write.commit().await?;
                 self.say(&pools.readers, &[Hint::Shares]).await?;
@@ -237,15 +275,50 @@ impl Shores for Postgres {
         .await
     }
 
+    async fn former_assemblies(&self, vessel: &VesselName) -> Result<Vec<FormerAssembly>> {
+        // A program that uses the ledger alone acquires no vessels, so it takes each one over before its first delivery.
+        if !is_shared(&self.connections) && self.shares.is_new(vessel) {
+            self.lasting(|pools| async move {
+                let mut write = pools.begin().await?;
+                change_tokens(&mut write, &[vessel.as_str()]).await?;
+                write.commit().await
+            })
+            .await?;
+        }
+        former_assemblies::of_vessel(self, vessel).await
+    }
+
+    async fn forget_former_assemblies(&self, numbers: &[i64]) -> Result<()> {
+        former_assemblies::forget(self, numbers).await
+    }
+
+    async fn with_work(&self, vessels: Vec<VesselName>) -> Result<Vec<VesselName>> {
+        let names: Vec<&str> = vessels.iter().map(VesselName::as_str).collect();
+        let names = &names;
+        let with_work: Vec<String> = self
+            .lasting(|pools| async move {
+                // Each inner query ends at the first delivery in its index.
+                let statement = sqlx::query_scalar(
+                    "SELECT w.vessel FROM unnest($1::text[]) w (vessel), LATERAL (
+                         (SELECT FROM delivery d WHERE d.vessel = w.vessel
+                            AND d.state NOT IN ('acknowledged', 'superseded') ORDER BY d.version LIMIT 1)
+                         UNION ALL
+                         (SELECT FROM delivery d WHERE d.vessel = w.vessel
+                            AND d.state = 'superseded' AND d.touched ORDER BY d.id LIMIT 1)
+                         LIMIT 1) first",
+                );
+                Ok(statement.bind(names).fetch_all(&pools.readers).await?)
+            })
+            .await?;
+        Ok(with_work.iter().map(|name| VesselName::new(name)).collect())
+    }
+
     async fn send_hints(&self, hints: &[Hint]) -> Result<()> {
         self.say(&self.connections.readers_now()?, hints).await
     }
 
     async fn next_hint(&self) -> Hint {
-        match self.shares.hints.lock().await.recv().await {
-            Some(hint) => hint,
-            None => std::future::pending().await,
-        }
+        self.shares.hints.next().await
     }
 }
 

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::ledger::conformance::file;
 use crate::ledger::{Hint, Ledger, LedgerError, LedgerView, Next, Share, Work};
 use crate::names::VesselName;
-use crate::records::{DeliveryState, Verified};
+use crate::records::{DeliveryId, DeliveryState, Verified};
 use crate::settings::Database;
 
 async fn join(place: &Place, name: &str) -> Result<Ledger, LedgerError> {
@@ -127,6 +127,51 @@ async fn updates_of_work_are_refused_once_it_was_given_back() {
     one.close().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_vessel_that_passes_to_another_shore_gives_its_begun_deliveries_new_names() {
+    let place = Place::new().await;
+    let (one, two) = (join(&place, "one").await.unwrap(), join(&place, "two").await.unwrap());
+    let serves = [vessel("tern"), Work::Directory(docs())];
+    assert_eq!(follow(&one, &serves).await.held.len(), 2);
+    let (of_docs, of_tern) = (one.of_work(&serves[1]), one.of_work(&serves[0]));
+    let files = ["begun", "changed", "done", "new"].map(|name| file(name, name, 1));
+    of_docs.admit(&docs(), &files, &[tern()]).await.unwrap();
+    let due = of_tern.next_due(&tern(), false, 4).await.unwrap();
+    let of = |name: &str| due.iter().find(|delivery| delivery.version.path.to_string() == name).unwrap();
+    for name in ["begun", "changed", "done"] {
+        assert!(of_tern.enter(of(name).id, DeliveryState::Publishing).await.unwrap());
+    }
+    assert!(of_tern.acknowledge(of("done").id, Verified::ByVessel).await.unwrap());
+    of_docs.admit(&docs(), &[file("changed", "again", 2)], &[tern()]).await.unwrap();
+    assert_eq!(of_tern.former_assemblies(&tern()).await.unwrap(), []);
+
+    // It passes on twice, and nobody renames anything.
+    for (to, from) in [(&two, &one), (&one, &two)] {
+        follow(from, &[]).await;
+        assert_eq!(follow(to, &serves).await.held.len(), 2);
+    }
+    let again = one.of_work(&serves[0]);
+    let now = again.next_due(&tern(), false, 4).await.unwrap();
+    let token_of = |name: &str| now.iter().find(|delivery| delivery.version.path.to_string() == name).unwrap().token;
+    assert_eq!(token_of("new"), of("new").token, "nothing was begun under this name");
+    let former = again.former_assemblies(&tern()).await.unwrap();
+    let begun: Vec<_> = former.iter().filter(|one| one.delivery == of("begun").id).collect();
+    assert_eq!(begun.len(), 2);
+    assert_eq!(begun[1].former, of("begun").token, "the latest name comes first");
+    assert!(begun.iter().all(|one| one.current == token_of("begun") && one.current != one.former), "{begun:?}");
+    let changed: Vec<_> = former.iter().filter(|one| one.delivery == of("changed").id).collect();
+    assert_eq!(changed.len(), 1, "a superseded delivery keeps its name");
+    assert_eq!((changed[0].former, changed[0].current), (of("changed").token, None));
+    assert_eq!(former.len(), 3);
+    let remains = again.remains(&tern(), DeliveryId(0), 9).await.unwrap();
+    assert_eq!(remains[0].token, of("changed").token);
+
+    again.forget_former_assemblies(&former.iter().map(|one| one.number).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(again.former_assemblies(&tern()).await.unwrap(), []);
+    one.close().await.unwrap();
+    two.close().await.unwrap();
+}
+
 /// What the ledger has of a shore whose process was stopped, and is woken after its lease was taken over.
 #[tokio::test]
 async fn a_shore_whose_lease_has_run_out_is_taken_over_and_writes_nothing_more() {
@@ -197,6 +242,28 @@ async fn hints_reach_the_other_shores_and_not_the_own_one() {
     assert_eq!(one.next_hint().await, Hint::Shares);
     one.close().await.unwrap();
     two.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn only_vessels_with_open_deliveries_or_parts_have_work() {
+    let place = Place::new().await;
+    let one = join(&place, "one").await.unwrap();
+    let with_work = async || one.with_work(vec![VesselName::new("gull"), tern()]).await.unwrap();
+    assert!(with_work().await.is_empty());
+    one.admit(&docs(), &[file("a", "one", 1)], &[tern()]).await.unwrap();
+    assert_eq!(with_work().await, [tern()]);
+    let due = one.next_due(&tern(), false, 1).await.unwrap();
+    assert!(one.enter(due[0].id, DeliveryState::Uploading).await.unwrap());
+    one.vanished(&docs(), std::slice::from_ref(&due[0].version.path)).await.unwrap();
+    assert_eq!(with_work().await, [tern()], "what was begun is on the vessel");
+    let remains = one.remains(&tern(), DeliveryId(0), 1).await.unwrap();
+    one.swept(remains[0].delivery).await.unwrap();
+    assert!(with_work().await.is_empty());
+    one.admit(&docs(), &[file("b", "one", 2)], &[tern()]).await.unwrap();
+    let due = one.next_due(&tern(), false, 1).await.unwrap();
+    assert!(one.acknowledge(due[0].id, Verified::ByVessel).await.unwrap());
+    assert!(with_work().await.is_empty());
+    one.close().await.unwrap();
 }
 
 /// Versions whose last deliveries are acknowledged by two shores at the same moment become complete.

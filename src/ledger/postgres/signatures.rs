@@ -1,4 +1,4 @@
-//! Signatures of delivered files: recorded, queried, and dropped once no vessel has their version as its last one.
+//! Signatures of delivered files: recorded, queried, and dropped once their version is no vessel's last acknowledged one.
 
 use sqlx::postgres::PgRow;
 
@@ -10,8 +10,8 @@ use crate::names::VesselName;
 use crate::records::{HeldVersion, Version};
 use crate::signature::Signature;
 
-/// Records the signature of a version. Drops the signature of an earlier version of the path when no vessel has that
-/// version as the last one that it acknowledged. Also records the blocks by which other files find it.
+/// Records the signature of a version, and its sample blocks, by which similar files find it. Drops the signature of an
+/// earlier version of the path if that version is no vessel's last acknowledged one.
 pub(super) async fn enter(store: &Postgres, version: &Version, signature: &Signature) -> Result<()> {
     let (outline, samples) = (signature.to_bytes(), signature.samples());
     let entered = store.lasting(|pools| {
@@ -70,6 +70,15 @@ pub(super) async fn of_version(store: &Postgres, version: &Version) -> Result<Op
     row.await?.as_ref().map(rows::signature).transpose()
 }
 
+/// Of the versions of a path that have a signature, the one that a vessel acknowledged last. Without `OFFSET 0`, the planner
+/// may begin with all acknowledged deliveries.
+pub(super) const LAST_DELIVERED: &str = "SELECT v.size, v.mtime, v.mtime_nanos, v.inode, o.outline
+     FROM outline o
+     JOIN LATERAL (SELECT state, acknowledged_at FROM delivery WHERE version = o.version AND vessel = $3 OFFSET 0) d ON true
+     JOIN version v ON v.id = o.version
+     WHERE o.directory = $1 AND path_key(o.path) = path_key($2) AND d.state = 'acknowledged'
+     ORDER BY d.acknowledged_at + 0 DESC, o.version DESC LIMIT 1";
+
 /// Returns the version of the same path that a vessel acknowledged last, considering only versions with a signature.
 pub(super) async fn last_delivered(
     store: &Postgres,
@@ -77,16 +86,10 @@ pub(super) async fn last_delivered(
     version: &Version,
 ) -> Result<Option<LastDelivered>> {
     let row = store.lasting(|pools| async move {
-        let statement = sqlx::query(
-            "SELECT v.size, v.mtime, v.mtime_nanos, v.inode, o.outline
-             FROM outline o JOIN delivery d ON d.version = o.version AND d.vessel = $3
-             JOIN version v ON v.id = o.version
-             WHERE o.directory = $1 AND path_key(o.path) = path_key($2) AND d.state = 'acknowledged'
-             ORDER BY d.acknowledged_at DESC, o.version DESC LIMIT 1",
-        )
-        .bind(version.directory.as_str())
-        .bind(version.path.as_bytes())
-        .bind(vessel.as_str());
+        let statement = sqlx::query(LAST_DELIVERED)
+            .bind(version.directory.as_str())
+            .bind(version.path.as_bytes())
+            .bind(vessel.as_str());
         Ok(statement.fetch_optional(&pools.readers).await?)
     });
     let last = |row: &PgRow| Ok(LastDelivered { stamp: rows::stamp(row)?, signature: rows::signature(row)? });
@@ -108,8 +111,8 @@ pub(super) async fn averages_beside(store: &Postgres, version: &Version) -> Resu
     Ok(averages(&found))
 }
 
-/// Returns other files of a version's directory whose signatures have some of these blocks, as the vessel acknowledged
-/// them and no newer version has replaced there: those with the most blocks first.
+/// Returns other files of a version's directory whose signatures contain some of these blocks, the files with the most
+/// blocks first. Only versions that the vessel acknowledged and that no newer version has replaced there.
 pub(super) async fn similar(
     store: &Postgres,
     vessel: &VesselName,

@@ -6,14 +6,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::group::Entry;
-use super::rows::{current_columns, version_columns};
+use super::rows::version_columns;
 use super::transitions::{end_vanished, forget, forget_all, insert, last_of_each_path, supersede};
-use super::{Postgres, Readers, Result, rows, signatures};
+use super::{Postgres, Readers, Result, current_versions, rows, signatures};
 use crate::digest::Digest;
 use crate::ledger::{CurrentVersion, LastDelivered, LedgerError, Outage, Parked, Pause, Reports, Store, Work};
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
@@ -22,22 +21,21 @@ use crate::records::{
 };
 use crate::signature::Signature;
 
-/// The current versions `v` of the directory `$directory` below the path `i.path`. Their keys are in a range, as far as keys
-/// are sorted like paths, and their paths begin with `i.path` and a slash.
-macro_rules! versions_below {
-    ($directory:literal) => {
-        concat!(
-            "LATERAL (
-                 SELECT * FROM version WHERE directory = ",
-            $directory,
-            " AND path_key(path) >= substring(i.path || '/'::bytea FROM 1 FOR 968)
-                 AND path_key(path) <= substring(i.path || '0'::bytea FROM 1 FOR 968)
-                     || CASE WHEN octet_length(i.path) >= 968 THEN decode(repeat('ff', 64), 'hex') ELSE ''::bytea END
-                 AND path > i.path || '/'::bytea AND path < i.path || '0'::bytea AND ended_at IS NULL OFFSET 0) v"
-        )
-    };
-}
-pub(super) use versions_below;
+/// The versions that a version replaced, directly or indirectly, and that have a delivery to a vessel, newest first.
+pub(super) const HELD_BEFORE: &str = concat!(
+    "WITH RECURSIVE before (id, steps) AS (
+         SELECT replaces, 1 FROM version WHERE id = $1 AND replaces IS NOT NULL
+         UNION ALL
+         SELECT v.replaces, b.steps + 1 FROM before b JOIN version v ON v.id = b.id
+         WHERE v.replaces IS NOT NULL AND b.steps < 64)
+     SELECT ",
+    version_columns!(),
+    ", d.seen_size, d.seen_mtime FROM before b JOIN version v ON v.id = b.id
+      JOIN delivery d ON d.version = v.id AND d.vessel = $2
+      WHERE d.place = coalesce(
+          (SELECT number FROM place p WHERE p.vessel = d.vessel AND p.directory = v.directory), 0)
+      ORDER BY v.id + 0 DESC"
+);
 
 #[async_trait]
 impl Store for Postgres {
@@ -87,87 +85,33 @@ impl Store for Postgres {
     }
 
     async fn current(&self, directory: &DirectoryName) -> Result<Vec<CurrentVersion>> {
-        let current = self.lasting(|pools| async move {
-            // Converts row by row, because rows take several times the memory of the records.
-            let mut rows = sqlx::query(concat!(
-                "SELECT ",
-                current_columns!(),
-                " FROM version v WHERE v.directory = $1 AND v.ended_at IS NULL ORDER BY path_key(v.path)"
-            ))
-            .bind(directory.as_str())
-            .fetch(&pools.readers);
-            let mut current = Vec::new();
-            while let Some(row) = rows.try_next().await? {
-                current.push(rows::current(&row)?);
-            }
-            Ok(current)
-        });
-        let mut current: Vec<CurrentVersion> = current.await?;
-        // The keys of long paths are sorted almost like the paths.
-        current.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(current)
+        current_versions::all(self, directory).await
+    }
+
+    async fn current_after(
+        &self,
+        directory: &DirectoryName,
+        after: Option<&RelPath>,
+        limit: u32,
+    ) -> Result<Vec<CurrentVersion>> {
+        current_versions::after(self, directory, after, limit).await
     }
 
     async fn current_at(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<CurrentVersion>> {
-        let found = self.lasting(|pools| async move {
-            let statement = sqlx::query(concat!(
-                "SELECT ",
-                current_columns!(),
-                " FROM version v WHERE v.directory = $2 AND v.ended_at IS NULL
-                    AND path_key(v.path) = ANY (ARRAY(SELECT path_key(i) FROM unnest($1::bytea[]) i))"
-            ))
-            .bind(rows::paths(paths))
-            .bind(directory.as_str());
-            Ok(statement.fetch_all(&pools.readers).await?)
-        });
-        found.await?.iter().map(rows::current).collect()
+        current_versions::at(self, directory, paths).await
     }
 
     async fn current_below(&self, directory: &DirectoryName, above: &[RelPath]) -> Result<Vec<CurrentVersion>> {
-        let found = self.lasting(|pools| async move {
-            let statement = sqlx::query(concat!(
-                "SELECT ",
-                current_columns!(),
-                " FROM unnest($1::bytea[]) i (path), ",
-                versions_below!("$2")
-            ))
-            .bind(rows::paths(above))
-            .bind(directory.as_str());
-            Ok(statement.fetch_all(&pools.readers).await?)
-        });
-        let mut below: Vec<CurrentVersion> = found.await?.iter().map(rows::current).collect::<Result<_>>()?;
-        below.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        below.dedup_by(|a, b| a.path == b.path);
-        Ok(below)
+        current_versions::below(self, directory, above).await
     }
 
     async fn count_current(&self, directory: &DirectoryName) -> Result<u64> {
-        let count = self.lasting(|pools| async move {
-            let statement =
-                sqlx::query_scalar("SELECT count(*) FROM version WHERE directory = $1 AND ended_at IS NULL");
-            Ok(statement.bind(directory.as_str()).fetch_one(&pools.readers).await?)
-        });
-        Ok(i64::cast_unsigned(count.await?))
+        current_versions::count(self, directory).await
     }
 
     async fn held_before(&self, version: VersionId, vessel: &VesselName) -> Result<Vec<HeldVersion>> {
         let found = self.lasting(|pools| async move {
-            let statement = sqlx::query(concat!(
-                "WITH RECURSIVE before (id, steps) AS (
-                     SELECT replaces, 1 FROM version WHERE id = $1 AND replaces IS NOT NULL
-                     UNION ALL
-                     SELECT v.replaces, b.steps + 1 FROM before b JOIN version v ON v.id = b.id
-                     WHERE v.replaces IS NOT NULL AND b.steps < 64)
-                 SELECT ",
-                version_columns!(),
-                ", d.seen_size, d.seen_mtime FROM before b JOIN version v ON v.id = b.id
-                  JOIN delivery d ON d.version = v.id AND d.vessel = $2
-                  WHERE d.place = coalesce(
-                      (SELECT number FROM place p WHERE p.vessel = d.vessel AND p.directory = v.directory), 0)
-                  ORDER BY v.id DESC"
-            ))
-            .bind(version.0)
-            .bind(vessel.as_str());
+            let statement = sqlx::query(HELD_BEFORE).bind(version.0).bind(vessel.as_str());
             Ok(statement.fetch_all(&pools.readers).await?)
         });
         let held = |row: &PgRow| Ok(HeldVersion { version: rows::version(row)?, seen: rows::seen(row)? });
@@ -175,20 +119,7 @@ impl Store for Postgres {
     }
 
     async fn is_open_below(&self, vessel: &VesselName, directory: &DirectoryName, above: &RelPath) -> Result<bool> {
-        let open = self.lasting(|pools| async move {
-            let statement = sqlx::query_scalar(concat!(
-                "SELECT EXISTS (
-                     SELECT 1 FROM unnest($1::bytea[]) i (path), ",
-                versions_below!("$2"),
-                " JOIN delivery d ON d.version = v.id AND d.vessel = $3
-                     WHERE d.state NOT IN ('acknowledged', 'superseded'))"
-            ))
-            .bind(rows::paths(std::slice::from_ref(above)))
-            .bind(directory.as_str())
-            .bind(vessel.as_str());
-            Ok(statement.fetch_one(&pools.readers).await?)
-        });
-        open.await
+        current_versions::is_open_below(self, vessel, directory, above).await
     }
 
     async fn vanished(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<RelPath>> {
@@ -233,9 +164,12 @@ impl Store for Postgres {
             async move {
                 let mut write = pools.begin().await?;
                 let noted = self.listeners.note_retired(&mut write, ids, now).await?;
+                // `ORDER BY` makes the planner use the index by version; otherwise it would read all deliveries that were
+                // ever acknowledged. `OFFSET` keeps it from ignoring the order.
                 sqlx::query(
                     "UPDATE version v SET ended_at = $1, ending = CASE WHEN
-                         EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'acknowledged')
+                         EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'acknowledged'
+                             ORDER BY d.vessel OFFSET 0)
                          THEN 'retired' ELSE 'expired' END
                      WHERE v.id = ANY ($2) AND v.complete AND v.ended_at IS NULL",
                 )

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Row};
 
-use super::Postgres;
-use super::server;
+use super::{Postgres, current_versions, moves, new_versions, server, signatures, store, transitions, upkeep};
 use crate::clock::Clock;
 use crate::ledger::conformance::{self, Hands, file};
 use crate::ledger::{Ledger, LedgerError, LedgerView};
@@ -310,10 +309,50 @@ async fn paths_of_any_length_are_found_and_listed_in_order() {
     let mut sorted = names.clone();
     sorted.sort();
     assert_eq!(paths, sorted);
+    let (mut parts, mut after) = (Vec::new(), None);
+    while let Some(version) = ledger.current_after(&docs(), after.as_ref(), 1).await.unwrap().pop() {
+        after = Some(version.path.clone());
+        parts.push(version.path.as_bytes().to_vec());
+    }
+    parts.sort();
+    assert_eq!(parts, sorted);
     let below = ledger.current_below(&docs(), &[RelPath::new(&above[..]).unwrap()]).await.unwrap();
     assert_eq!(below.len(), 6);
     assert!(ledger.is_open_below(&tern(), &docs(), &RelPath::new(&above[..]).unwrap()).await.unwrap());
     assert_eq!(ledger.versions_in(&docs(), &RelPath::new(&above[..]).unwrap(), 100).await.unwrap().len(), 7);
+    ledger.close().await.unwrap();
+}
+
+/// What is asked for each file must not take longer the more the ledger remembers.
+#[tokio::test]
+async fn questions_of_single_files_are_answered_by_conditions_of_indexes() {
+    let place = Place::new().await;
+    let ledger = open(&place, "shore").await.unwrap();
+    let mut session = super::servers(&place.address()).unwrap().options[0].connect().await.unwrap();
+    let new = file(b"a", "one", 1);
+    let explain = |question: &str| sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN {question}")));
+    let paths = &[&b"a"[..], b"b"][..];
+    let copies = |question| explain(question).bind("tern").bind(2_000_000_i64).bind(1_i64);
+    for (name, question) in [
+        ("last delivered", explain(signatures::LAST_DELIVERED).bind("docs").bind(&b"a"[..]).bind("tern")),
+        ("held before", explain(store::HELD_BEFORE).bind(1_i64).bind("tern")),
+        ("copies by digest", copies(moves::COPIES_BY_DIGEST).bind(&b"digest"[..])),
+        ("copies by size", copies(moves::COPIES_BY_SIZE)),
+        ("same inode", new_versions::bind(explain(moves::SAME_INODE), &[(&new, None)]).bind("docs")),
+        ("current versions", explain(current_versions::AT).bind(paths).bind("docs")),
+        ("vanished files", explain(transitions::VANISHED).bind(paths).bind("docs")),
+        ("prunable versions", explain(upkeep::PRUNABLE).bind(0_i64).bind(9_i64).bind(1_i64)),
+    ] {
+        let plan = question.fetch_all(&mut session).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+        let scans = plan.iter().filter(|line| line.contains("Index Scan") || line.contains("Index Only Scan")).count();
+        let conditions = plan.iter().filter(|line| line.contains("Index Cond:")).count();
+        assert!(scans == conditions && scans > 0, "{name} looks through a whole index: {plan:#?}");
+        // The key of a path is a condition of an index; as a filter, it is compared with the paths of a whole directory.
+        let filters = plan.iter().filter(|line| line.contains("Filter:"));
+        let compares_paths = filters.filter(|line| line.contains("octet_length")).count() > 0;
+        assert!(!compares_paths, "{name} looks through a whole directory: {plan:#?}");
+    }
     ledger.close().await.unwrap();
 }
 

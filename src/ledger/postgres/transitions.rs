@@ -5,10 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::{PgConnection, Row};
 
+use super::current_versions::version_at;
 use super::listeners::Listeners;
 use super::new_versions::{self, new_versions};
 use super::ranks::{expires_at, rank};
 use super::{Result, rows};
+use crate::ledger::places::sorted_names;
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{NewVersion, VersionKind};
 
@@ -21,9 +23,12 @@ async fn end(transaction: &mut PgConnection, versions: &[i64], ending: &str, now
     .bind(versions)
     .execute(&mut *transaction)
     .await?;
+    // `ORDER BY` makes the planner use the index by version; otherwise it would read all deliveries that were ever
+    // acknowledged. `OFFSET` keeps it from ignoring the order.
     sqlx::query(
         "UPDATE version v SET ended_at = $1, ending = CASE WHEN NOT (v.complete AND $2 = 'vanished') THEN $2
-             WHEN EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'acknowledged') THEN 'retired'
+             WHEN EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'acknowledged'
+                 ORDER BY d.vessel OFFSET 0) THEN 'retired'
              ELSE 'expired' END
          WHERE v.ended_at IS NULL AND v.id = ANY ($3)",
     )
@@ -35,6 +40,10 @@ async fn end(transaction: &mut PgConnection, versions: &[i64], ending: &str, now
     Ok(())
 }
 
+/// The current versions of some paths (`$1`) of a directory (`$2`).
+pub(super) const VANISHED: &str =
+    concat!("SELECT v.id, v.path, v.complete FROM (SELECT DISTINCT unnest($1::bytea[])) i (path), ", version_at!("$2"));
+
 /// Ends the versions of `paths`, whose sources are gone. Returns the paths of the versions that were not complete, and
 /// whether a notice was recorded.
 pub(super) async fn end_vanished(
@@ -44,15 +53,8 @@ pub(super) async fn end_vanished(
     now: i64,
     listeners: &Listeners,
 ) -> Result<(Vec<RelPath>, bool)> {
-    let held = sqlx::query(
-        "SELECT v.id, v.path, v.complete FROM version v
-         WHERE v.directory = $2 AND path_key(v.path) = ANY (ARRAY(SELECT path_key(i) FROM unnest($1::bytea[]) i))
-           AND v.ended_at IS NULL",
-    )
-    .bind(rows::paths(paths))
-    .bind(directory.as_str())
-    .fetch_all(&mut *transaction)
-    .await?;
+    let held =
+        sqlx::query(VANISHED).bind(rows::paths(paths)).bind(directory.as_str()).fetch_all(&mut *transaction).await?;
     if held.is_empty() {
         return Ok((Vec::new(), false));
     }
@@ -139,9 +141,8 @@ pub(super) async fn supersede<'a>(
              AND (v.digest = '' OR i.digest = '' OR v.digest = i.digest) AS stays
          FROM ",
         new_versions!(),
-        ", LATERAL (
-             SELECT * FROM version WHERE directory = $16 AND path_key(path) = path_key(i.path) AND ended_at IS NULL
-             OFFSET 0) v"
+        ", ",
+        version_at!("$16")
     ));
     let held = new_versions::bind(statement, &new).bind(directory.as_str()).fetch_all(&mut *transaction).await?;
     let (mut replaced, mut stay) = (HashMap::new(), HashSet::new());
@@ -221,6 +222,14 @@ pub(super) async fn insert(
     .bind(rows::names(vessels))
     .execute(&mut *transaction)
     .await?;
+    if versions.iter().any(|(new, _)| new.kind != VersionKind::Skipped) {
+        // The directory is no longer reconciled for another set of vessels.
+        sqlx::query("DELETE FROM reconciled WHERE directory = $1 AND vessels <> $2")
+            .bind(directory.as_str())
+            .bind(sorted_names(vessels))
+            .execute(&mut *transaction)
+            .await?;
+    }
     Ok(())
 }
 

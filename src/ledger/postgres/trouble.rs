@@ -1,4 +1,4 @@
-//! What an error of PostgreSQL means: the database is away, refuses writes, or the statement is wrong.
+//! Classifies errors of PostgreSQL: the database is unavailable or rejects writes, or the statement is wrong.
 //!
 //! The codes are those of postgresql.org/docs/current/errcodes-appendix.html.
 
@@ -36,7 +36,7 @@ pub(super) fn meaning(error: &Error) -> Trouble {
             "25006" | "53100" => Trouble::RefusesWrites,
             // The server is stopping or starting, closed the session, or has too many sessions or too little memory.
             "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53000" | "53200" | "53300" | "58030" => Trouble::Away,
-            // A statement that somebody cancelled may be repeated.
+            // A statement that a user of the server cancelled may be repeated.
             "57014" => Trouble::Conflict,
             code if code.starts_with("08") => Trouble::Away,
             _ => Trouble::Lasting,

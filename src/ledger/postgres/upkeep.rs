@@ -152,27 +152,34 @@ impl Upkeep for Postgres {
     }
 }
 
+/// The versions with numbers above `$1` and up to `$2` that ended before the time `$3` and are not needed any more.
+///
+/// Keeps an ended version that a vessel still holds: the vessel acknowledged it, but not yet the current version of the path.
+/// The chain of `replaces` leads from the current version to the ended one. Without `OFFSET 0`, the planner may use an index
+/// of all acknowledged or superseded deliveries.
+pub(super) const PRUNABLE: &str = "SELECT v.id FROM version v
+     WHERE v.id > $1 AND v.id <= $2 AND v.ended_at < $3
+       AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.version = v.id)
+       AND NOT EXISTS (
+           SELECT 1 FROM (SELECT state, touched FROM delivery WHERE version = v.id OFFSET 0) d
+           WHERE d.state = 'superseded' AND d.touched)
+       AND NOT EXISTS (
+           SELECT 1 FROM (
+               SELECT id FROM version WHERE directory = v.directory AND path_key(path) = path_key(v.path) AND ended_at IS NULL
+               OFFSET 0) held, LATERAL (
+               SELECT vessel, state FROM delivery WHERE version = v.id OFFSET 0) d
+           WHERE d.state = 'acknowledged' AND NOT EXISTS (
+               SELECT 1 FROM (SELECT state FROM delivery WHERE version = held.id AND vessel = d.vessel OFFSET 0) later
+               WHERE later.state = 'acknowledged'))";
+
 /// Removes ended versions of one step; returns their number.
 async fn prune(transaction: &mut PgConnection, ended_before: i64, after: VersionId) -> Result<u64> {
-    // Keeps an ended version that a vessel still holds: the vessel acknowledged it, but not yet the current version of the
-    // path. The chain of `replaces` leads from the current version to the ended one.
-    let ids: Vec<i64> = sqlx::query_scalar(
-        "SELECT v.id FROM version v
-         WHERE v.id > $1 AND v.id <= $2 AND v.ended_at < $3
-           AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.version = v.id)
-           AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'superseded' AND d.touched)
-           AND NOT EXISTS (
-               SELECT 1 FROM version held JOIN delivery d ON d.version = v.id
-               WHERE held.directory = v.directory AND path_key(held.path) = path_key(v.path) AND held.ended_at IS NULL
-                 AND d.state = 'acknowledged'
-                 AND NOT EXISTS (SELECT 1 FROM delivery later WHERE later.version = held.id AND later.vessel = d.vessel
-                     AND later.state = 'acknowledged'))",
-    )
-    .bind(after.0)
-    .bind(after.0.saturating_add(STEP))
-    .bind(ended_before)
-    .fetch_all(&mut *transaction)
-    .await?;
+    let ids: Vec<i64> = sqlx::query_scalar(PRUNABLE)
+        .bind(after.0)
+        .bind(after.0.saturating_add(STEP))
+        .bind(ended_before)
+        .fetch_all(&mut *transaction)
+        .await?;
     if ids.is_empty() {
         return Ok(0);
     }

@@ -59,14 +59,14 @@ impl Pools {
         Self { work, ..self }
     }
 
-    /// Closes all connections, after a transaction that is being committed.
+    /// Closes all connections; waits for the running transaction first.
     pub(super) async fn close(&self) {
         self.readers.close().await;
         drop(self.writer.lock().await.take());
     }
 
-    /// Begins a transaction that fails unless this process holds the lease until the commit, and has the work that the
-    /// updates belong to.
+    /// Begins a transaction. Fails unless this process has the lease and the work of the updates; both stay with it until
+    /// the commit.
     pub(super) async fn begin(&self) -> Result<Write> {
         let work: Vec<_> = self.work.iter().cloned().collect();
         let (write, lost) = self.begin_for(&work).await?;
@@ -85,7 +85,7 @@ impl Pools {
             Some(connection) => connection,
             None => self.options.connect().await?,
         };
-        // The functions must see what was committed while they waited for their lock.
+        // The functions must see the transactions that were committed while they waited for their lock.
         let (lease, held) = (quoted(&self.lease.name), self.lease.token);
         let fence = match work {
             [] => format!("fence({lease}, {held}), ARRAY[]::text[]"),
@@ -111,7 +111,7 @@ impl Pools {
         Ok(done.rows_affected())
     }
 
-    /// Returns whether a transaction was committed whose commit got no answer.
+    /// Returns whether a transaction whose commit got no answer was committed.
     pub(super) async fn was_committed(&self, number: i64) -> Result<bool> {
         loop {
             let status = sqlx::query_scalar::<_, Option<String>>("SELECT pg_xact_status($1::text::xid8)")

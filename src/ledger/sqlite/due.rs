@@ -44,9 +44,9 @@ pub(super) fn delivery(row: &SqliteRow) -> Result<Delivery> {
     })
 }
 
-/// The condition for a delivery `d` of a version `v` not to wait for the delivery of a moved entry to the same vessel.
-/// What was moved with a directory waits for the directory. What deletes or replaces the source of a move waits for the
-/// move, unless it is a move itself, because moves may form a circle. Nothing waits for a delivery that has failed.
+/// The condition that a delivery `d` of a version `v` need not wait for the delivery of a move to the same vessel. An entry
+/// that was moved with its directory waits for the directory. A version that deletes or replaces the source of a move waits
+/// for the move, unless it is a move itself, because moves may form a circle. No delivery waits for one that has failed.
 macro_rules! waits_for_no_move {
     () => {
         "NOT EXISTS (SELECT 1 FROM delivery first WHERE first.version = v.waits_for AND first.vessel = d.vessel

@@ -116,8 +116,8 @@ async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &
     Ok(made)
 }
 
-/// Applies one update to many deliveries or versions, given as JSON arrays of their numbers, without and with costs; the
-/// latter is used for acknowledgements only. Returns the numbers of those whose state allowed the update.
+/// Applies one update to many deliveries or versions. `ids` is a JSON array of their numbers; `ids_and_costs` also contains
+/// the costs, and is used for acknowledgements only. Returns the numbers of those whose state allowed the update.
 async fn make_alike(
     transaction: &mut Transaction<'_, Sqlite>,
     now: i64,

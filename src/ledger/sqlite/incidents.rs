@@ -4,14 +4,14 @@ use async_trait::async_trait;
 use sqlx::Row;
 
 use super::{Result, Sqlite};
-use crate::ledger::{IncidentMemory, ToldIncident};
+use crate::ledger::{IncidentMemory, ReportedIncident};
 
 #[async_trait]
 impl IncidentMemory for Sqlite {
-    async fn told_incidents(&self) -> Result<Vec<ToldIncident>> {
+    async fn told_incidents(&self) -> Result<Vec<ReportedIncident>> {
         let told = sqlx::query("SELECT * FROM incident ORDER BY kind, subject").fetch_all(&self.readers).await?;
         let incident = |row: &sqlx::sqlite::SqliteRow| {
-            Ok(ToldIncident {
+            Ok(ReportedIncident {
                 kind: row.try_get("kind")?,
                 subject: row.try_get("subject")?,
                 since: row.try_get("since")?,
@@ -21,7 +21,7 @@ impl IncidentMemory for Sqlite {
         told.iter().map(incident).collect()
     }
 
-    async fn incident_told(&self, incident: &ToldIncident) -> Result<()> {
+    async fn incident_told(&self, incident: &ReportedIncident) -> Result<()> {
         sqlx::query("INSERT OR REPLACE INTO incident (kind, subject, since, reason) VALUES (?, ?, ?, ?)")
             .bind(&incident.kind)
             .bind(&incident.subject)

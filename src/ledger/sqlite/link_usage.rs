@@ -15,6 +15,20 @@ use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay, WayOf};
 /// Number of days whose sums are kept: more than a year, for comparisons.
 const KEPT_DAYS: i64 = 400;
 
+/// Removes the rows that are more than `?2` days older than `?1`, but keeps the newest `?2` days that have rows. These days
+/// are counted only if there are rows of that age (the `+` keeps SQLite from counting them for an index lookup).
+macro_rules! old {
+    ($table:literal) => {
+        concat!(
+            "DELETE FROM ",
+            $table,
+            " WHERE day < ?1 - ?2 AND +day < (SELECT DISTINCT day FROM ",
+            $table,
+            " ORDER BY day DESC LIMIT 1 OFFSET ?2 - 1)"
+        )
+    };
+}
+
 #[async_trait]
 impl LinkUsage for Sqlite {
     async fn add_link_bytes(&self, day: UtcDay, bytes: &[(WayOf, LinkBytes)]) -> Result<()> {
@@ -47,12 +61,8 @@ impl LinkUsage for Sqlite {
             .execute(&mut *transaction)
             .await?;
         }
-        for old in [
-            "DELETE FROM link_bytes WHERE day < ?",
-            "DELETE FROM way_bytes WHERE day < ?",
-            "DELETE FROM budget_ceiling WHERE day < ?",
-        ] {
-            sqlx::query(old).bind(day.0.saturating_sub(KEPT_DAYS)).execute(&mut *transaction).await?;
+        for old in [old!("link_bytes"), old!("way_bytes"), old!("budget_ceiling")] {
+            sqlx::query(old).bind(day.0).bind(KEPT_DAYS).execute(&mut *transaction).await?;
         }
         Ok(transaction.commit().await?)
     }
@@ -61,19 +71,23 @@ impl LinkUsage for Sqlite {
         sums(&self.readers, days).await
     }
 
-    async fn link_days(&self, first: UtcDay) -> Result<Vec<(UtcDay, WayOf, LinkBytes)>> {
+    async fn link_days(&self, day: UtcDay, most: u32) -> Result<Vec<(UtcDay, WayOf, LinkBytes)>> {
         let found = sqlx::query(
-            "SELECT day, vessel, NULL AS way, sent, received, resent FROM link_bytes WHERE day >= ?1
-             UNION ALL SELECT day, vessel, way, sent, received, resent FROM way_bytes WHERE day >= ?1",
+            "WITH near AS (SELECT day FROM link_bytes GROUP BY day ORDER BY abs(day - ?) LIMIT ?)
+             SELECT day, vessel, NULL AS way, sent, received, resent FROM link_bytes
+             WHERE day IN (SELECT day FROM near)
+             UNION ALL SELECT day, vessel, way, sent, received, resent FROM way_bytes
+             WHERE day IN (SELECT day FROM near)",
         )
-        .bind(first.0)
+        .bind(day.0)
+        .bind(most)
         .fetch_all(&self.readers)
         .await?;
-        let day = |row: &SqliteRow| {
+        let day_of = |row: &SqliteRow| {
             let (vessel, bytes) = sum(row)?;
             Ok((UtcDay(row.try_get("day")?), (vessel, row.try_get("way")?), bytes))
         };
-        found.iter().map(day).collect()
+        found.iter().map(day_of).collect()
     }
 
     async fn raise_ceiling(&self, payer: &str, day: UtcDay, bytes: u64) -> Result<()> {
@@ -89,11 +103,15 @@ impl LinkUsage for Sqlite {
         Ok(())
     }
 
-    async fn ceilings(&self, first: UtcDay) -> Result<Vec<(String, UtcDay, u64)>> {
-        let found = sqlx::query("SELECT payer, day, bytes FROM budget_ceiling WHERE day >= ? ORDER BY payer, day")
-            .bind(first.0)
-            .fetch_all(&self.readers)
-            .await?;
+    async fn ceilings(&self, day: UtcDay, most: u32) -> Result<Vec<(String, UtcDay, u64)>> {
+        let found = sqlx::query(
+            "WITH near AS (SELECT day FROM budget_ceiling GROUP BY day ORDER BY abs(day - ?) LIMIT ?)
+             SELECT payer, day, bytes FROM budget_ceiling WHERE day IN (SELECT day FROM near) ORDER BY payer, day",
+        )
+        .bind(day.0)
+        .bind(most)
+        .fetch_all(&self.readers)
+        .await?;
         let ceiling = |row: &SqliteRow| {
             let bytes = row.try_get::<i64, _>("bytes")?.cast_unsigned();
             Ok((row.try_get("payer")?, UtcDay(row.try_get("day")?), bytes))

@@ -7,6 +7,7 @@
 
 mod backup;
 mod due;
+mod former_assemblies;
 mod group;
 mod incidents;
 mod json;
@@ -18,7 +19,6 @@ mod moves;
 mod notices;
 mod pauses;
 mod queue;
-mod queue_walk;
 mod queues;
 mod ranks;
 mod reconcile;
@@ -96,7 +96,7 @@ impl Sqlite {
         let writing = pool(1).idle_timeout(None).max_lifetime(None).connect_with(writing);
         let writer = writing.await.map_err(failed)?;
         match dry_run {
-            // A copy that is deleted afterwards needs no copy itself.
+            // The ledger of a dry run is a temporary copy, so it is upgraded without a backup.
             true => schema::bring_up_to_date(&writer, file).await?,
             false => upgrade::upgrade(file, &writer).await?,
         }
@@ -114,8 +114,9 @@ impl Sqlite {
         Ok(Self { writer, group, readers, listeners, instance, clock, latest, _lock: lock })
     }
 
-    /// Opens the ledger read-only, even while another process writes to it. With `untouched`, SQLite also creates no files
-    /// beside a ledger that no other process has open; such a view must be short-lived, because it doesn't notice updates.
+    /// Opens the ledger read-only, even while another process writes to it. If `untouched` is set and no other process
+    /// has the ledger open, SQLite creates no files beside it. Such a view must be short-lived, because it doesn't
+    /// notice updates.
     pub(super) async fn look(file: &Path, untouched: bool) -> Result<Arc<dyn Reports>> {
         let unusable = |why: String| LedgerError::Unusable { file: file.into(), why };
         match file.try_exists() {
@@ -167,7 +168,7 @@ impl Sqlite {
 
 fn options(file: &Path) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new().filename(file);
-    // A slow statement is not a fault that an operator can mend, and the library's lines contain SQL.
+    // Statements are not logged: sqlx's log lines contain SQL, and an operator cannot fix a slow statement.
     options.busy_timeout(Duration::from_secs(10)).row_buffer_size(ROWS_ON_THE_WAY).disable_statement_logging()
 }
 

@@ -14,7 +14,7 @@ use crate::records::{Delivery, DeliveryId, HeldVersion, NewVersion, Verified, Ve
 /// Number of acknowledgements per transaction.
 const STEP: usize = 2048;
 
-/// The query for files with the same content, by the condition that finds them in an index, and another one.
+/// The query for files with the same content. `$indexed` is a condition that uses an index, `$other` a further one.
 macro_rules! copies {
     ($indexed:literal, $other:literal) => {
         concat!(

@@ -12,6 +12,7 @@ use super::ranks::{expires_at, rank};
 use super::transitions::settle_versions;
 use super::{Result, Sqlite, json, queues};
 use crate::ledger::Places;
+use crate::ledger::places::sorted_names;
 use crate::names::{DirectoryName, RemotePath, VesselName};
 use crate::records::{Delivery, DeliveryCost, Host, Seen, Verified, VersionId};
 
@@ -81,17 +82,46 @@ async fn send_to_new_places(
     Ok(moved.rows_affected())
 }
 
-/// Records that all deliveries of a directory to `vessels`, a JSON array, use the directory's current places.
-async fn settled(writer: &SqlitePool, directory: &DirectoryName, vessels: &str) -> Result<()> {
-    sqlx::query(
-        "UPDATE place SET settled = 1
+/// Returns the vessels, of a JSON array, whose deliveries of a directory may not all use the current places, with the numbers
+/// of these places.
+async fn unsettled(writer: &SqlitePool, directory: &DirectoryName, vessels: &str) -> Result<Vec<(String, i64)>> {
+    Ok(sqlx::query_as(
+        "SELECT vessel, number FROM place
          WHERE directory = ? AND vessel IN (SELECT value FROM json_each(?)) AND settled = 0",
     )
     .bind(directory.as_str())
     .bind(vessels)
-    .execute(writer)
+    .fetch_all(writer)
+    .await?)
+}
+
+/// Records that all deliveries of a directory use these places, unless a vessel has another place since.
+async fn settled(writer: &SqlitePool, directory: &DirectoryName, places: &[(String, i64)]) -> Result<()> {
+    let mut transaction = writer.begin().await?;
+    for (vessel, number) in places {
+        sqlx::query("UPDATE place SET settled = 1 WHERE directory = ? AND vessel = ? AND number = ?")
+            .bind(directory.as_str())
+            .bind(vessel)
+            .bind(number)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// Returns whether all deliveries of a directory fit these vessels, a JSON array, their places and the queue.
+async fn is_reconciled(writer: &SqlitePool, directory: &DirectoryName, vessels: &str) -> Result<bool> {
+    let is_reconciled: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM reconciled WHERE directory = ?1 AND vessels = ?2 AND settled = 1)
+             AND NOT EXISTS (SELECT 1 FROM queue WHERE directory = ?1 AND settled = 0)
+             AND NOT EXISTS (SELECT 1 FROM place WHERE directory = ?1 AND settled = 0
+                 AND vessel IN (SELECT value FROM json_each(?2)))",
+    )
+    .bind(directory.as_str())
+    .bind(vessels)
+    .fetch_one(writer)
     .await?;
-    Ok(())
+    Ok(is_reconciled)
 }
 
 pub(super) async fn reconcile(
@@ -100,7 +130,17 @@ pub(super) async fn reconcile(
     vessels: &[VesselName],
     now: i64,
 ) -> Result<()> {
-    let names = json::names(vessels);
+    let (names, sorted) = (json::names(vessels), sorted_names(vessels));
+    if is_reconciled(writer, directory, &sorted).await? {
+        return Ok(());
+    }
+    // Versions that are admitted for other vessels meanwhile remove this row.
+    sqlx::query("INSERT OR REPLACE INTO reconciled (directory, vessels) VALUES (?, ?)")
+        .bind(directory.as_str())
+        .bind(&sorted)
+        .execute(writer)
+        .await?;
+    let places = unsettled(writer, directory, &names).await?;
     let mut pages = Pages::new(writer, directory, vessels.len());
     let is_unsettled = queues::is_unsettled(writer, directory).await?;
     while let Some((mut transaction, versions)) = pages.next().await? {
@@ -148,7 +188,13 @@ pub(super) async fn reconcile(
     if is_unsettled {
         queues::settled(writer, directory).await?;
     }
-    settled(writer, directory, &names).await
+    settled(writer, directory, &places).await?;
+    sqlx::query("UPDATE reconciled SET settled = 1 WHERE directory = ? AND vessels = ?")
+        .bind(directory.as_str())
+        .bind(&sorted)
+        .execute(writer)
+        .await?;
+    Ok(())
 }
 
 #[async_trait]
@@ -173,13 +219,14 @@ impl Places for Sqlite {
 
     async fn meet(&self, vessel: &VesselName, host: &Host) -> Result<u64> {
         enter_host(&self.writer, vessel, host).await?;
-        let unsettled: Vec<String> =
+        let directories: Vec<String> =
             sqlx::query_scalar("SELECT directory FROM place WHERE vessel = ? AND settled = 0 ORDER BY directory")
                 .bind(vessel.as_str())
                 .fetch_all(&self.writer)
                 .await?;
         let (one, mut due) = (json::names(std::slice::from_ref(vessel)), 0);
-        for directory in unsettled.iter().map(|name| DirectoryName::new(name)) {
+        for directory in directories.iter().map(|name| DirectoryName::new(name)) {
+            let places = unsettled(&self.writer, &directory, &one).await?;
             let mut pages = Pages::new(&self.writer, &directory, 1);
             while let Some((mut transaction, versions)) = pages.next().await? {
                 let now = self.now();
@@ -187,7 +234,7 @@ impl Places for Sqlite {
                 settle_versions(&mut transaction, &versions, now).await?;
                 transaction.commit().await?;
             }
-            settled(&self.writer, &directory, &one).await?;
+            settled(&self.writer, &directory, &places).await?;
         }
         Ok(due)
     }

@@ -8,8 +8,8 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{Readers, Result, json, link_usage, pauses, queue, rows};
 use crate::ledger::{
-    DeliveryStory, DirectoryTally, Ending, LedgerError, Oldest, Postponed, QueueCursor, QueueFilter, QueuePage,
-    QueueStage, Receipt, ReceiptPage, Reports, Summary, Tally, Trouble, VersionStory, VesselNote,
+    DeliveryHistory, DirectoryTally, Ending, LedgerError, Oldest, Postponed, QueueCursor, QueueFilter, QueuePage,
+    QueueStage, Receipt, ReceiptPage, Reports, Summary, Tally, Trouble, VersionHistory, VesselNote,
 };
 use crate::names::{DirectoryName, RelPath, VesselName, display_bytes};
 use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, WayOf};
@@ -17,7 +17,8 @@ use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay,
 /// Milliseconds that a row of the table `retired_tally` covers: 15 minutes.
 const QUARTER: i64 = 900_000;
 
-/// Maximum number of deliveries that a part of the receipts examines.
+/// Maximum number of deliveries that are examined for one page of receipts with a filter, unless the page's limit is
+/// larger.
 const EXAMINED: u32 = 5000;
 
 /// The columns that [`receipt`] reads.
@@ -32,7 +33,7 @@ macro_rules! receipts {
     };
 }
 
-/// The postponed delivery of each vessel that is retried first.
+/// For each vessel, the postponed delivery that is retried first.
 pub(super) const POSTPONED: &str = "SELECT d.vessel, v.directory, v.path, coalesce(d.reason, '') AS reason, d.due_at
      FROM (SELECT vessel FROM tally GROUP BY vessel HAVING sum(postponed) > 0) t
      CROSS JOIN delivery d ON d.id = (
@@ -121,7 +122,7 @@ impl Reports for Readers {
         let examined = if is_filtered { EXAMINED.max(limit) } else { limit };
         let (at, id) = before.unwrap_or((i64::MAX, DeliveryId(i64::MAX)));
         let mut one = self.0.begin().await?;
-        // The inner query reads the index alone, and the ids in it.
+        // This query reads only the index, which also contains the ids.
         let range: Vec<(i64, i64)> = sqlx::query_as(
             "SELECT acknowledged_at, id FROM delivery
              WHERE state = 'acknowledged' AND acknowledged_at <= ?1 AND (acknowledged_at, id) < (?1, ?2)
@@ -191,7 +192,7 @@ impl Reports for Readers {
         link_usage::way_sums(&self.0, days).await
     }
 
-    async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionStory>> {
+    async fn history(&self, directory: &DirectoryName, path: &RelPath) -> Result<Vec<VersionHistory>> {
         let mut one = self.0.begin().await?;
         let versions = sqlx::query(concat!(
             "SELECT ",
@@ -209,7 +210,7 @@ impl Reports for Readers {
                 .bind(row.try_get::<i64, _>("version")?)
                 .fetch_all(&mut *one)
                 .await?;
-            history.push(VersionStory {
+            history.push(VersionHistory {
                 version: rows::version(row)?,
                 admitted_at: row.try_get("admitted_at")?,
                 complete: row.try_get("complete")?,
@@ -330,9 +331,9 @@ fn ended(row: &SqliteRow) -> Result<Option<(i64, Ending)>> {
     Ok(Some((at, ending)))
 }
 
-fn delivery(row: &SqliteRow) -> Result<DeliveryStory> {
+fn delivery(row: &SqliteRow) -> Result<DeliveryHistory> {
     let (at, verified): (Option<i64>, Option<String>) = (row.try_get("acknowledged_at")?, row.try_get("verified")?);
-    Ok(DeliveryStory {
+    Ok(DeliveryHistory {
         id: DeliveryId(row.try_get("id")?),
         vessel: vessel(row, "vessel")?,
         state: match row.try_get::<Option<i64>, _>("expired_at")? {

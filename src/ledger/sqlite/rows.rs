@@ -7,7 +7,7 @@ use super::Result;
 use crate::digest::Digest;
 use crate::ledger::{CurrentVersion, LedgerError};
 use crate::names::{DirectoryName, RelPath};
-use crate::records::{DeliveryState, FileStamp, Seen, Traits, Version, VersionId, VersionKind};
+use crate::records::{DeliveryState, Entry, FileStamp, Seen, Traits, Version, VersionId, VersionKind};
 use crate::signature::Signature;
 
 /// The columns that [`version`] reads; the query must call the table `v`.
@@ -78,9 +78,7 @@ fn owner(row: &SqliteRow) -> Result<Option<(u32, u32)>> {
 }
 
 pub(super) fn version(row: &SqliteRow) -> Result<Version> {
-    Ok(Version {
-        id: VersionId(row.try_get("version")?),
-        directory: directory(row)?,
+    let entry = Entry {
         path: rel_path(row)?,
         kind: kind(row)?,
         stamp: stamp(row)?,
@@ -89,7 +87,8 @@ pub(super) fn version(row: &SqliteRow) -> Result<Version> {
         target: row.try_get("target")?,
         digest: digest(row)?,
         chunk_size: row.try_get::<i64, _>("chunk_size")?.cast_unsigned(),
-    })
+    };
+    Ok(Version { id: VersionId(row.try_get("version")?), directory: directory(row)?, entry })
 }
 
 /// Reads the recorded state of a vessel's copy; `None` when no state was recorded.

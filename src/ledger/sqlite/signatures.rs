@@ -1,4 +1,4 @@
-//! Signatures of delivered files: recorded, queried, and dropped once no vessel has their version as its last one.
+//! Signatures of delivered files: recorded, queried, and dropped once their version is no vessel's last acknowledged one.
 
 use sqlx::{SqlitePool, sqlite::SqliteRow};
 
@@ -10,8 +10,8 @@ use crate::names::VesselName;
 use crate::records::{HeldVersion, Version};
 use crate::signature::Signature;
 
-/// Records the signature of a version. Drops the signature of an earlier version of the path when no vessel has that
-/// version as the last one that it acknowledged. Also records the blocks by which other files find it.
+/// Records the signature of a version, and its sample blocks, by which similar files find it. Drops the signature of an
+/// earlier version of the path if that version is no vessel's last acknowledged one.
 pub(super) async fn enter(writer: &SqlitePool, version: &Version, signature: &Signature) -> Result<()> {
     let mut transaction = writer.begin().await?;
     sqlx::query("INSERT OR REPLACE INTO outline (directory, path, version, outline) VALUES (?, ?, ?, ?)")
@@ -97,8 +97,8 @@ pub(super) async fn averages_beside(readers: &SqlitePool, version: &Version) -> 
     Ok(averages(&found))
 }
 
-/// Returns other files of a version's directory whose signatures have some of these blocks, as the vessel acknowledged
-/// them and no newer version has replaced there: those with the most blocks first.
+/// Returns other files of a version's directory whose signatures contain some of these blocks, the files with the most
+/// blocks first. Only versions that the vessel acknowledged and that no newer version has replaced there.
 pub(super) async fn similar(
     readers: &SqlitePool,
     vessel: &VesselName,

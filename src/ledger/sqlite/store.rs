@@ -15,15 +15,12 @@ use super::rows::{current_columns, version_columns};
 use super::transitions::{end_vanished, forget, forget_all, insert, last_of_each_path, supersede};
 use super::{Readers, Result, Sqlite, json, rows, signatures};
 use crate::digest::Digest;
-use crate::ledger::{CurrentVersion, LastDelivered, Parked, Pause, Reports, Shores, Store};
+use crate::ledger::{CurrentVersion, LastDelivered, Parked, Pause, Reports, Store};
 use crate::names::{DirectoryName, InstanceId, RelPath, VesselName};
 use crate::records::{
     Backlog, Delivery, DeliveryId, DeliveryState, HeldVersion, NewVersion, Remains, Verified, Version, VersionId,
 };
 use crate::signature::Signature;
-
-/// A ledger file has one shore.
-impl Shores for Sqlite {}
 
 #[async_trait]
 impl Store for Sqlite {
@@ -58,6 +55,28 @@ impl Store for Sqlite {
             " FROM version v WHERE v.directory = ? AND v.ended_at IS NULL ORDER BY v.path"
         ))
         .bind(directory.as_str())
+        .fetch(&self.readers);
+        let mut current = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            current.push(rows::current(&row)?);
+        }
+        Ok(current)
+    }
+
+    async fn current_after(
+        &self,
+        directory: &DirectoryName,
+        after: Option<&RelPath>,
+        limit: u32,
+    ) -> Result<Vec<CurrentVersion>> {
+        let mut rows = sqlx::query(concat!(
+            "SELECT ",
+            current_columns!(),
+            " FROM version v WHERE v.directory = ? AND v.ended_at IS NULL AND v.path > ? ORDER BY v.path LIMIT ?"
+        ))
+        .bind(directory.as_str())
+        .bind(after.map_or(&[][..], RelPath::as_bytes))
+        .bind(limit)
         .fetch(&self.readers);
         let mut current = Vec::new();
         while let Some(row) = rows.try_next().await? {

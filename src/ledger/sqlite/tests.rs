@@ -10,14 +10,17 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, Row};
 use tempfile::TempDir;
 
-use super::{MIGRATIONS, Sqlite, queue, queue_walk, reports};
+use super::{MIGRATIONS, Sqlite, queue, reports};
 use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::fault::Scope;
 use crate::ledger::conformance::{self, Hands, file};
-use crate::ledger::{Ledger, LedgerError, LedgerView, QueueFilter, QueueLane, QueueStage, QueueState, Scratch, Store};
+use crate::ledger::{
+    Ledger, LedgerError, LedgerView, QueueFilter, QueueLane, QueueSettings, QueueStage, QueueState, Scratch, Store,
+};
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 use crate::records::{DeliveryState, Host, NewVersion, Traits, Verified, VersionId};
+use crate::settings::Order;
 
 macro_rules! make_tests {
     ($($case:ident),* $(,)?) => {
@@ -362,6 +365,88 @@ async fn the_sums_are_what_counting_gives_whatever_happened() {
         .unwrap();
         assert_eq!(differing, 0, "after step {step}");
     }
+}
+
+/// What the deliveries of `docs` are, one line for each version and delivery.
+async fn deliveries(database: &mut SqliteConnection) -> Vec<String> {
+    let question =
+        "SELECT json_array(v.id, v.complete, v.ended_at, v.ending, d.vessel, d.state, d.due_at, d.failures, d.parked,
+             d.touched, d.place, d.queue, hex(d.rank), d.expires_at)
+         FROM version v LEFT JOIN delivery d ON d.version = v.id ORDER BY v.id, d.vessel";
+    sqlx::query_scalar(question).fetch_all(database).await.unwrap()
+}
+
+/// A directory that was reconciled with the same vessels is not gone through again; whatever happened, that would change
+/// nothing.
+#[tokio::test]
+async fn what_was_reconciled_fits_whatever_happens_afterwards() {
+    let (place, hands) = (Place::new(), Hands::new());
+    let ledger = Ledger::open(&place.file(), hands.clock()).await.unwrap();
+    let (gull, mut random) = (VesselName::new("gull"), fastrand::Rng::with_seed(11));
+    let mut database = place.database().await;
+    let both = [tern(), gull];
+    for step in 0..1500_u64 {
+        hands.forward(1);
+        let name = random.u8(0..6).to_string();
+        let at = [RelPath::new(name.as_str()).unwrap()];
+        // Mostly the vessels of the settings, as in the program.
+        let some = if random.u8(0..8) > 0 { &both[..] } else { &both[random.usize(0..2)..] };
+        let open = ledger.next_due(&tern(), false, 100).await.unwrap();
+        let one = open.first().map(|delivery| delivery.id);
+        match (random.u8(0..16), one) {
+            (0..4, _) => ledger.admit(&docs(), &[file(&name, "one", step)], some).await.unwrap(),
+            (4, _) => {
+                let skipped = NewVersion::without_content(at[0].clone(), Traits::SKIPPED, Vec::new());
+                ledger.admit(&docs(), &[skipped], &[]).await.unwrap();
+            }
+            (5, _) => drop(ledger.resend(&docs(), None, some).await.unwrap()),
+            (6, _) => {
+                let place = RemotePath::new(random.u8(0..2).to_string());
+                ledger.locate(&docs(), &[(both[random.usize(0..2)].clone(), place)]).await.unwrap();
+            }
+            (7, _) => {
+                let (address, account) = (random.u8(0..2).to_string(), "mate".to_owned());
+                ledger.meet(&tern(), &Host { address, account, key: None }).await.unwrap();
+            }
+            (8, _) => drop(ledger.vanished(&docs(), &at).await.unwrap()),
+            (9, Some(_)) => drop(ledger.forget(open[0].version.id).await.unwrap()),
+            (10, _) => {
+                let retirable = ledger.retirable(&docs(), VersionId(0), 1).await.unwrap();
+                ledger.retired(&retirable.iter().map(|version| version.id).collect::<Vec<_>>()).await.unwrap();
+            }
+            (11, _) => {
+                let expire = random.bool().then(|| Duration::from_millis(random.u64(1..40)));
+                let settings = random.bool().then_some(QueueSettings { order: Order::Name, expire });
+                ledger.set_queue(&docs(), settings).await.unwrap();
+            }
+            (12, _) => drop(ledger.expire(&docs(), hands.now(), 10).await.unwrap()),
+            (13, Some(one)) => ledger.put_off(one, "no space", hands.now(), random.bool()).await.unwrap(),
+            (_, Some(one)) => drop(ledger.acknowledge(one, Verified::ByVessel).await.unwrap()),
+            _ => {}
+        }
+        let some = if random.u8(0..8) > 0 { &both[..] } else { &both[..1] };
+        ledger.reconcile(&docs(), some).await.unwrap();
+        let found = deliveries(&mut database).await;
+        sqlx::raw_sql("DELETE FROM reconciled").execute(&mut database).await.unwrap();
+        ledger.reconcile(&docs(), some).await.unwrap();
+        assert_eq!(deliveries(&mut database).await, found, "after step {step}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_was_reconciled_is_not_gone_through_again() {
+    let place = Place::new();
+    let ledger = place.open().await.unwrap();
+    let gull = VesselName::new("gull");
+    ledger.admit(&docs(), &[file("a", "one", 1)], &[tern()]).await.unwrap();
+    ledger.reconcile(&docs(), &[tern(), gull.clone()]).await.unwrap();
+    // What nothing of the program does.
+    let mut database = place.database().await;
+    sqlx::raw_sql("DELETE FROM delivery").execute(&mut database).await.unwrap();
+    ledger.reconcile(&docs(), &[gull.clone(), tern()]).await.unwrap();
+    assert_eq!(due_paths(&ledger).await, [""; 0]);
+    ledger.reconcile(&docs(), &[tern()]).await.unwrap();
+    assert_eq!(due_paths(&ledger).await, ["a"]);
 }
 
 #[tokio::test]

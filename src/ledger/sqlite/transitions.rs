@@ -8,6 +8,7 @@ use sqlx::{Row, Sqlite, Transaction};
 use super::listeners::Listeners;
 use super::ranks::{expires_at, rank};
 use super::{Result, json, rows};
+use crate::ledger::places::sorted_names;
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{NewVersion, VersionKind};
 
@@ -226,6 +227,14 @@ pub(super) async fn insert(
     .bind(before_them)
     .execute(&mut **transaction)
     .await?;
+    if versions.iter().any(|(new, _)| new.kind != VersionKind::Skipped) {
+        // The directory is no longer reconciled for another set of vessels.
+        sqlx::query("DELETE FROM reconciled WHERE directory = ? AND vessels <> ?")
+            .bind(directory.as_str())
+            .bind(sorted_names(vessels))
+            .execute(&mut **transaction)
+            .await?;
+    }
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use super::backup::{self, Overwrite};
 use super::schema::{MIGRATIONS, bring_up_to_date, migration_error};
 use super::{LedgerError, Result};
 
-/// What the name of a copy contains between the ledger's name and the number of its schema.
+/// The text between the ledger's name and the number of its schema, in the name of a copy.
 const SCHEMA: &str = ".schema-";
 
 /// Free space that an upgrade leaves for others, in bytes: migrations write to the `-wal` file and build indexes.
@@ -185,7 +185,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("ledger");
         for _ in 0..2 {
-            drop(Ledger::open(&file, Clock::system()).await.unwrap());
+            Ledger::open(&file, Clock::system()).await.unwrap().close().await.unwrap();
             assert_eq!(names(place.path()), ["ledger", "ledger.lock"]);
         }
     }
@@ -198,7 +198,7 @@ mod tests {
         let before = dump(&file).await;
         // A copy of an earlier upgrade from this schema is replaced.
         std::fs::write(place.path().join("ledger.schema-12"), "old").unwrap();
-        drop(Ledger::open(&file, Clock::system()).await.unwrap());
+        Ledger::open(&file, Clock::system()).await.unwrap().close().await.unwrap();
         assert_eq!(names(place.path()), ["ledger", "ledger.lock", "ledger.schema-12"]);
         let copy = place.path().join("ledger.schema-12");
         assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
@@ -210,7 +210,7 @@ mod tests {
             let _ = std::fs::remove_file(place.path().join(format!("ledger{end}")));
         }
         assert_eq!(dump(&file).await, before);
-        drop(Ledger::open(&file, Clock::system()).await.unwrap());
+        Ledger::open(&file, Clock::system()).await.unwrap().close().await.unwrap();
         backup(&Database::File(file), &place.path().join("backup")).await.unwrap();
     }
 
@@ -236,7 +236,7 @@ mod tests {
         {
             std::fs::write(place.path().join(name), "").unwrap();
         }
-        drop(Ledger::open(&file, Clock::system()).await.unwrap());
+        Ledger::open(&file, Clock::system()).await.unwrap().close().await.unwrap();
         let mut database = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
         sqlx::query("UPDATE _sqlx_migrations SET version = 99999 WHERE version = 12")
             .execute(&mut database)

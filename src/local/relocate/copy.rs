@@ -103,7 +103,7 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Copies a version into `processed/` under a temporary name; `None` if the source is another version by now.
+/// Copies a version into `processed/` under a temporary name; `None` if the source has become another version.
 pub(super) fn make(
     dirs: &ProcessedDir<'_>,
     path: &RelPath,

@@ -15,7 +15,7 @@ use super::free_names::leaving_name;
 use super::moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
 use super::open_processed::open_processed;
 use super::processed_dir::open_readable;
-use super::{FileState, Guard, Retired};
+use super::{FileState, MayRetire, Retired};
 use crate::local::DiskError;
 use crate::local::error::gone;
 use crate::local::own_names::PROCESSED;
@@ -39,7 +39,7 @@ enum Away {
 pub fn discard(
     location: &Path,
     versions: &[Version],
-    guard: Guard<'_>,
+    may_retire: MayRetire<'_>,
     stopped: &dyn Fn() -> bool,
 ) -> Vec<(Version, Result<Retired, DiskError>)> {
     let mut all = Vec::with_capacity(versions.len());
@@ -47,7 +47,7 @@ pub fn discard(
         if stopped() {
             break;
         }
-        let outcomes = discard_beside(location, beside, guard, stopped).unwrap_or_else(|error| vec![Err(error)]);
+        let outcomes = discard_beside(location, beside, may_retire, stopped).unwrap_or_else(|error| vec![Err(error)]);
         all.extend(beside.iter().cloned().zip(outcomes));
     }
     all
@@ -56,7 +56,7 @@ pub fn discard(
 fn discard_beside(
     location: &Path,
     versions: &[Version],
-    guard: Guard<'_>,
+    may_retire: MayRetire<'_>,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Vec<Result<Retired, DiskError>>, DiskError> {
     let unopened = |errno| DiskError::io("open", &location.join(versions[0].path.as_path()), errno);
@@ -70,14 +70,14 @@ fn discard_beside(
             return Ok(Retired::SourceChanged);
         }
         let failed = |errno| DiskError::io("delete", &location.join(version.path.as_path()), errno);
-        let source = match guard.check(directory, version.path.file_name(), version).map_err(failed)? {
+        let source = match may_retire.check(directory, version.path.file_name(), version).map_err(failed)? {
             Ok(source) => Some(source),
             // A crash may have left the source under the hidden name.
             Err(Retired::SourceGone) => None,
             Err(stays) => return Ok(stays),
         };
         let is_it = |stamp: &FileStamp| {
-            *stamp == version.stamp && source.as_ref().is_none_or(|source| guard.still_holds(source, version))
+            *stamp == version.stamp && source.as_ref().is_none_or(|source| may_retire.still_holds(source, version))
         };
         let away = take_away(directory, &version.path, is_it).map_err(failed)?;
         Ok(match away {

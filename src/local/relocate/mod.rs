@@ -12,13 +12,13 @@
 //! nobody but the operator can have created it (see `open_processed`). A file that goes to another file system is
 //! copied, and removed from its directory only after the copy was verified and flushed (see `copy`).
 //!
-//! A file that is open for writing is not moved (see `guard`). If a program opens the file between this check and the
-//! move, a second check after the move detects it, and the file is moved back.
+//! A file that is open for writing is not moved (see `may_retire`). If a program opens the file between this check and
+//! the move, a second check after the move detects it, and the file is moved back.
 
 mod copy;
 mod delete;
 mod free_names;
-mod guard;
+mod may_retire;
 mod moves;
 mod open_processed;
 mod processed_dir;
@@ -34,7 +34,7 @@ use crate::names::RelPath;
 
 pub use copy::sweep;
 pub use delete::{Expired, discard, expire};
-pub use guard::{Changed, Guard};
+pub use may_retire::{Changed, MayRetire};
 pub use put_back::{Moved, put_back};
 pub use retire::{retire, set_aside};
 
@@ -53,7 +53,8 @@ pub enum Retired {
     AlreadyThere(RelPath),
     /// The file was deleted.
     Deleted,
-    /// Neither the source nor a copy of it in `processed/` exists, because somebody removed the source.
+    /// Neither the source nor a copy of it in `processed/` exists, because another program or a person removed the
+    /// source.
     SourceGone,
     /// The source is no longer this version. It stays in place for the next scan.
     SourceChanged,

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::free_names::{free_number, leaving_name, numbered};
-use super::guard::{Guard, Source};
+use super::may_retire::{MayRetire, Source};
 use super::moves::{Taken, give_back, look_in, move_to_ours, remove, sync};
 use super::processed_dir::ProcessedDir;
 use super::{Retired, copy};
@@ -17,7 +17,7 @@ use crate::local::file_state::FileState;
 use crate::local::own_names::{EXPIRED, PROCESSED};
 use crate::local::source::{SourceFile, hash};
 use crate::names::RelPath;
-use crate::records::{FileStamp, Version};
+use crate::records::{Entry, FileStamp, Version};
 
 /// Maximum number of attempts to find a free name, in case other programs keep taking the names that were free.
 const TRIES: usize = 100;
@@ -41,7 +41,7 @@ struct Retirement<'a> {
     /// `None` if the file was never read completely.
     digest: Option<&'a Digest>,
     version: &'a Version,
-    guard: Guard<'a>,
+    may_retire: MayRetire<'a>,
     pause: &'a dyn Fn(Moment),
 }
 
@@ -55,26 +55,26 @@ struct Retirement<'a> {
 pub fn retire(
     location: &Path,
     versions: &[Version],
-    guard: Guard<'_>,
+    may_retire: MayRetire<'_>,
     stopped: &dyn Fn() -> bool,
 ) -> Vec<(Version, Result<Retired, DiskError>)> {
-    retire_with(location, (versions, PROCESSED), guard, stopped, &|_| {})
+    retire_with(location, (versions, PROCESSED), may_retire, stopped, &|_| {})
 }
 
 /// Moves versions into `expired/`, like [`retire`]. A version may be one that was never read.
 pub fn set_aside(
     location: &Path,
     versions: &[Version],
-    guard: Guard<'_>,
+    may_retire: MayRetire<'_>,
     stopped: &dyn Fn() -> bool,
 ) -> Vec<(Version, Result<Retired, DiskError>)> {
-    retire_with(location, (versions, EXPIRED), guard, stopped, &|_| {})
+    retire_with(location, (versions, EXPIRED), may_retire, stopped, &|_| {})
 }
 
 fn retire_with(
     location: &Path,
     (versions, into): (&[Version], &str),
-    guard: Guard<'_>,
+    may_retire: MayRetire<'_>,
     stopped: &dyn Fn() -> bool,
     pause: &dyn Fn(Moment),
 ) -> Vec<(Version, Result<Retired, DiskError>)> {
@@ -83,8 +83,8 @@ fn retire_with(
         if stopped() {
             break;
         }
-        let outcomes =
-            retire_beside(location, (beside, into), guard, stopped, pause).unwrap_or_else(|error| vec![Err(error)]);
+        let outcomes = retire_beside(location, (beside, into), may_retire, stopped, pause)
+            .unwrap_or_else(|error| vec![Err(error)]);
         all.extend(beside.iter().cloned().zip(outcomes));
     }
     all
@@ -94,7 +94,7 @@ fn retire_with(
 fn retire_beside(
     location: &Path,
     (versions, into): (&[Version], &str),
-    guard: Guard<'_>,
+    may_retire: MayRetire<'_>,
     stopped: &dyn Fn() -> bool,
     pause: &dyn Fn(Moment),
 ) -> Result<Vec<Result<Retired, DiskError>>, DiskError> {
@@ -102,12 +102,12 @@ fn retire_beside(
         return Ok(versions.iter().map(|_| Ok(Retired::SourceGone)).collect());
     };
     let retire = |version: &Version| {
-        let Version { path, stamp, digest, .. } = version;
+        let Entry { path, stamp, digest, .. } = &version.entry;
         // A version without a digest was never read completely, so it cannot have been delivered.
         if digest.is_none() && into == PROCESSED {
             return Ok(Retired::SourceChanged);
         }
-        Retirement { dirs: &dirs, path, stamp, digest: digest.as_ref(), version, guard, pause }.run()
+        Retirement { dirs: &dirs, path, stamp, digest: digest.as_ref(), version, may_retire, pause }.run()
     };
     let outcomes: Vec<_> = versions.iter().take_while(|_| !stopped()).map(retire).collect();
     if outcomes.iter().any(|outcome| matches!(outcome, Ok(Retired::Moved(_)))) {
@@ -123,7 +123,7 @@ impl Retirement<'_> {
             FileState::Gone => return self.perhaps_moved_earlier(),
             _ => return Ok(Retired::SourceChanged),
         }
-        let checked = self.guard.check(&self.dirs.from, self.path.file_name(), self.version);
+        let checked = self.may_retire.check(&self.dirs.from, self.path.file_name(), self.version);
         let source = match checked.map_err(|errno| self.failed("open", errno))? {
             Ok(source) => source,
             Err(stays) => return Ok(stays),
@@ -227,7 +227,7 @@ impl Retirement<'_> {
     fn confirm(&self, target: RelPath, source: &Source) -> Result<Retired, DiskError> {
         let moved = look_in(&self.dirs.to, target.file_name());
         let is_it = matches!(moved, Ok(FileState::File { stamp, .. }) if stamp == *self.stamp);
-        if is_it && self.guard.still_holds(source, self.version) {
+        if is_it && self.may_retire.still_holds(source, self.version) {
             return Ok(Retired::Moved(target));
         }
         (self.pause)(Moment::Mistaken);
@@ -241,7 +241,8 @@ impl Retirement<'_> {
         if got != *self.path {
             tracing::warn!(
                 location = %self.dirs.location.display(), file = %self.path, kept_as = %got,
-                "The file was replaced twice while it retired; the version in between was kept under another name"
+                "The file was replaced twice during its move to processed/; kept the first replacement under another \
+                 name"
             );
         }
         Ok(Retired::SourceChanged)
@@ -265,7 +266,7 @@ impl Retirement<'_> {
         }
         match look_in(from, &aside) {
             Ok(FileState::File { stamp, .. })
-                if stamp == *self.stamp && self.guard.still_holds(source, self.version) =>
+                if stamp == *self.stamp && self.may_retire.still_holds(source, self.version) =>
             {
                 remove(from, &aside).map_err(|errno| self.failed("remove", errno))?;
                 self.dirs.flush()?;

@@ -41,8 +41,8 @@ pub use source::Source;
 /// Block size in bytes, except for the last block of a file: large enough to be worth a thread switch, small enough for
 /// many files at once.
 pub const BLOCK: u64 = 512 << 10;
-/// Divisor of the cache size that gives the largest file to be cached before any reader asks for it.
-const PUT_BY: u64 = 4;
+/// A file of at most the cache size divided by this number is cached before a reader requests it.
+const AHEAD_DIVISOR: u64 = 4;
 
 /// Cache of the sources that are being sent. Clones are cheap and share one cache.
 #[derive(Clone)]
@@ -104,7 +104,7 @@ impl SourceCache {
 
     /// Returns whether a file of `size` bytes may be cached at intake.
     pub(super) fn may_put_by(&self, size: u64) -> bool {
-        size <= self.0.bound / PUT_BY
+        size <= self.0.bound / AHEAD_DIVISOR
     }
 
     /// Caches the blocks of a small file that was just read at intake, for `readers` readers. Only uses space that no

@@ -11,8 +11,8 @@ const START: Duration = Duration::from_millis(10);
 /// Maximum time since the last block of a follower worth waiting for: this many block times of the reader in front, or
 /// this duration if that is longer.
 const MOVING: (u32, Duration) = (8, Duration::from_millis(250));
-/// A reader that takes longer per block than this (16 MiB/s or less) waits for nobody, because at that pace the disk is
-/// not the bottleneck.
+/// A reader that takes longer per block than this (16 MiB/s or less) does not wait for other readers, because at that
+/// pace the disk is not the bottleneck.
 const UNHURRIED: Duration = Duration::from_millis(32);
 /// Maximum lag of a follower worth waiting for, as a multiple of the cache size. This lets readers that fell out of the
 /// cache during the start catch up.
@@ -140,8 +140,8 @@ impl Progress {
     }
 }
 
-/// Returns how long `reader` should wait before it reads a block from the disk, so that a follower can still use `out`,
-/// the block to be evicted.
+/// Returns how long `reader` should wait before it reads a block from the disk. That read evicts the block `out` from
+/// the cache of `window` blocks; the wait lets a close follower use it first. `began` is when the wait began.
 pub(super) fn wait_for_others<'a>(
     reader: &Progress,
     mut others: impl Iterator<Item = &'a Progress>,

@@ -45,12 +45,12 @@ const TOLD: [(&str, &str); 11] = [
     ("BindInterface", "the system's routes decide"),
     ("CanonicalizeHostname", "give the full name as HostName"),
     ("KnownHostsCommand", "no program is run: use known_hosts or HostKey"),
-    ("PKCS11Provider", "have the agent hold the key"),
+    ("PKCS11Provider", "add the key to the agent"),
     ("PreferredAuthentications", "keys are tried first, then the password"),
     ("PubkeyAuthentication", "keys are tried first, then the password"),
     ("RevokedHostKeys", "mark the keys as @revoked in known_hosts"),
-    ("SecurityKeyProvider", "have the agent hold the key"),
-    ("StrictHostKeyChecking", "HostKeyPolicy of the vessel decides"),
+    ("SecurityKeyProvider", "add the key to the agent"),
+    ("StrictHostKeyChecking", "HostKeyPolicy of the vessel applies"),
 ];
 
 /// The words of a keyword, and their place.

@@ -33,7 +33,7 @@ pub struct Document {
     pub deliveries: Vec<Delivered>,
     /// The latest errors since the program started, newest first, at most 20.
     pub errors: Vec<ErrorStatus>,
-    /// The commands, webhooks and the heartbeat that were used since the program started.
+    /// The commands, the webhooks and the heartbeat that have run since the program started.
     #[serde(default)]
     pub hooks: Vec<HookStatus>,
     /// The budgets of the settings.
@@ -65,11 +65,11 @@ pub struct ShoreStatus {
     pub holder: String,
     /// When it started, by the database's clock.
     pub since: Timestamp,
-    /// How long its lease lasts unless it is renewed, in milliseconds; negative: it has run out.
+    /// How long its lease lasts unless it is renewed, in milliseconds; negative: it has expired.
     pub lease_ms: i64,
     /// How long the last renewal of its lease took, in microseconds: the latency of the database.
     pub latency_us: Option<i64>,
-    /// Whether it is drained: it serves nothing.
+    /// Whether it is drained: it serves no vessel and no directory.
     pub drained: bool,
     /// The vessels that it serves.
     pub vessels: Vec<ServedStatus>,

@@ -32,8 +32,8 @@ pub struct VesselStatus {
     /// The directories with files for the vessel, in the order in which they are sent.
     #[serde(default)]
     pub queues: Vec<QueueStatus>,
-    /// What the path to the vessel carries, in bytes per second: now, or when that was last measured within 24 h; `null`
-    /// when it was not. A rate limit that applies now counts.
+    /// The rate of the path to the vessel, in bytes per second: now, or as last measured within 24 h; `null` if it was
+    /// not measured. Not more than a rate limit that applies now.
     #[serde(default)]
     pub carries: Option<u64>,
     /// Number of deliveries that failed and wait for the next attempt, without the parked ones.
@@ -84,7 +84,7 @@ pub struct VesselStatus {
     /// The ways to the vessel, the preferred one first; empty if it has only one address without a link.
     #[serde(default)]
     pub ways: Vec<WayStatus>,
-    /// How fast the vessel is served, and what limits that; `null` when the program does not run.
+    /// The rate to the vessel, and what limits it; `null` when the program does not run.
     #[serde(default)]
     pub speed: Option<Speed>,
     /// Numbers of errors since the program started, by kind.
@@ -125,7 +125,7 @@ pub struct WayStatus {
     pub name: String,
     /// Whether the vessel is connected over this way.
     pub carries: bool,
-    /// Why this way carries, and not a better one; `null` if it does not.
+    /// Why this way is used, and not a better one; `null` if it is not used.
     pub why: Option<String>,
     /// Bytes on this way to the vessel today, in both directions, as recorded in the ledger.
     pub bytes_today: u64,
@@ -142,7 +142,7 @@ pub struct WayStatus {
 /// Why files that are due may not be sent now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// What holds the files back: `schedule`, `budget` or `link`.
+    /// The reason why the files are held back: `schedule`, `budget` or `link`.
     pub by: String,
     /// The reason.
     pub why: String,

@@ -105,7 +105,7 @@ export const resume = (vessel) => ask({
 
 export const retry = (vessel) => ask({
   title: `Retry ${vessel} now?`, verb: "Retry now", order: { order: "retry", vessel }, done: `${vessel} is retried now.`,
-  words: "Connects if it is away, and tries its parked and postponed files at once.",
+  words: "Connects if it is away, and retries its parked and postponed files at once.",
 });
 
 export const retryFile = (entry) => ask({
@@ -122,7 +122,7 @@ export const forgetFile = (entry) => ask({
 export const pauseDirectory = (directory) => ask({
   title: `Pause the directory ${directory}?`, verb: "Pause", pausing: true, done: `${directory} is paused.`,
   order: { order: "pause-directory", directory },
-  words: "Its files are taken in, and sent to no vessel until it is resumed.",
+  words: "New files are recorded, but sent to no vessel until the directory is resumed.",
 });
 
 export const resumeDirectory = (directory) => ask({

@@ -69,7 +69,7 @@ function showDirectories(now) {
 }
 
 function shoreItem([name, shore], now) {
-  const state = shore.lost ? "its lease has run out" : shore.drained ? "drained" : `since ${between(shore.since, now)}`;
+  const state = shore.lost ? "lease expired" : shore.drained ? "drained" : `since ${between(shore.since, now)}`;
   const served = [count(shore.vessels, "vessel"), shore.directories === 1 ? "1 directory" : `${shore.directories} directories`];
   if (shore.housekeeping) served.push("housekeeping");
   return element("li", "", element("div", "top", text("strong", "", name || "(alone)"), text("span", "soft", state)),

@@ -82,7 +82,7 @@ function reasons(vessel, now) {
 }
 
 function wordsOfWay(way) {
-  const carries = way.why ? `carries (${way.why}), ` : "";
+  const carries = way.why ? `in use (${way.why}), ` : "";
   const cost = way.cost_month > 0 ? `, ${way.cost_month.toFixed(2)} ${way.currency ?? ""}`.trimEnd() : "";
   return `${way.name}: ${carries}${bytes(way.bytes_today)} today, ${bytes(way.bytes_month)} this month${cost}`;
 }

@@ -145,7 +145,7 @@ async fn beside<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, SftpError> + Send + 'static,
 ) -> Result<T, SftpError> {
     let done = tokio::task::spawn_blocking(act).await;
-    done.unwrap_or_else(|e| Err(SftpError::Lost(format!("the request was abandoned: {e}"))))
+    done.unwrap_or_else(|e| Err(SftpError::Lost(format!("a disk task failed: {e}"))))
 }
 
 impl Disk {
@@ -364,7 +364,7 @@ async fn watch(queue: Queue, patience: Duration, hung: Hung) {
         let directories = hung.places();
         tracing::warn!(
             ?directories,
-            "A local target has not answered for {}: its disk hangs or is busy",
+            "The disk of the local vessel has not responded for {}: it hangs or is busy",
             crate::text::duration(patience)
         );
         if tokio::time::timeout(LONGEST_SILENCE.max(patience * 3), looking).await.is_err() {
@@ -373,6 +373,6 @@ async fn watch(queue: Queue, patience: Duration, hung: Hung) {
             queue.end.over.cancel();
             return;
         }
-        tracing::info!(?directories, "The local target answers again");
+        tracing::info!(?directories, "The disk of the local vessel responds again");
     }
 }

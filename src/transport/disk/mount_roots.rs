@@ -139,7 +139,7 @@ impl Place {
         match look(&self.path) {
             Ok((opened, identity)) if identity == self.identity => Ok(opened),
             Ok(_) => Err(SftpError::Lost(format!("{} was replaced by another disk or directory", self.path.display()))),
-            Err(e) => Err(SftpError::Lost(format!("{} is gone: {e}", self.path.display()))),
+            Err(e) => Err(SftpError::Lost(format!("{} can no longer be opened: {e}", self.path.display()))),
         }
     }
 }

@@ -18,8 +18,8 @@ const NAME: &[u8] = b"check-file";
 
 /// Returns whether the vessel may know the extension.
 ///
-/// The extension belongs to later versions of SFTP, whose servers list it in their capabilities (`supported2`), which a
-/// session of version 3 does not get. ProFTPD knows it in all versions, and announces only the versions.
+/// The extension belongs to later versions of SFTP. Their servers list it in `supported2`, which they do not send in a
+/// session of version 3. ProFTPD knows it in all versions, but announces only the versions.
 pub(crate) fn may_know(extensions: &HashMap<String, String>) -> bool {
     let is_named = |(name, value): (&String, &String)| {
         name.starts_with("check-file") || name.starts_with("supported") && value.contains("check-file")

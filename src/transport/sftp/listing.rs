@@ -22,7 +22,7 @@ impl Sftp {
     ///
     /// Keeps two requests in flight, so that the reply "end of listing" needs no round trip of its own.
     pub async fn list(&self, path: &[u8], most: usize) -> Result<Vec<(Bytes, Attrs)>, SftpError> {
-        let handle = self.opened(kind::OPENDIR, |out| put_string(out, path)).await?;
+        let handle = self.opened(kind::OPENDIR, None, |out| put_string(out, path)).await?;
         let send = |kind| self.session.send(kind, Bytes::new(), |out| put_string(out, &handle.0));
         let mut entries = Vec::new();
         let mut returned = 0;

@@ -98,8 +98,8 @@ impl Sftp {
     ///
     /// `timeouts` holds the deadline for the start, and the time after which a vessel without any reply counts as
     /// silent. The second time does not include the time that the transfer of the bytes in flight needs. `steady` says
-    /// whether the congestion control keeps its sending rate when packets are lost. `long` is the round-trip time of a
-    /// long path to a server that takes requests with the greeting: the first ones are sent with it.
+    /// whether the congestion control keeps its sending rate when packets are lost. `long` is the round-trip time if the
+    /// path is long and the server accepts requests with the greeting; the first requests are then sent with it.
     ///
     /// # Errors
     /// [`SftpError`] when the vessel has no SFTP, sends no SFTP greeting, or sends it too late.

@@ -14,17 +14,23 @@ impl Sftp {
     /// Opens a file. If the file is created, it gets the permission bits `mode`.
     pub async fn open(&self, path: &[u8], flags: OpenFlags, mode: u32) -> Result<Handle, SftpError> {
         let attrs = Attrs { mode: Some(mode), ..Attrs::default() };
-        self.opened(kind::OPEN, |out| {
+        let fill = |out: &mut BytesMut| {
             put_string(out, path);
             out.put_u32(flags.0);
             attrs.put(out);
-        })
-        .await
+        };
+        self.opened(kind::OPEN, flags.is_exclusive().then_some(path), fill).await
     }
 
     /// Sends a request that opens a file or a directory, and returns the handle. If the vessel may have too many open
-    /// files, retries with a lower limit on open files.
-    pub(super) async fn opened(&self, kind: u8, fill: impl Fn(&mut BytesMut)) -> Result<Handle, SftpError> {
+    /// files, retries with a lower limit on open files. `new` is a path that must not exist yet: if it exists, many servers
+    /// report the same unspecific failure as for too many open files.
+    pub(super) async fn opened(
+        &self,
+        kind: u8,
+        new: Option<&[u8]>,
+        fill: impl Fn(&mut BytesMut),
+    ) -> Result<Handle, SftpError> {
         let mut tries = 0;
         loop {
             let counted = self.handles.enter().await;
@@ -35,6 +41,11 @@ impl Sftp {
                 }
                 other => {
                     let error = unexpected(other);
+                    if let Some(path) = new.filter(|_| error.may_be_too_many())
+                        && self.lstat(path).await.is_ok()
+                    {
+                        return Err(error);
+                    }
                     tries += 1;
                     if tries > FEWER || !error.may_be_too_many() || !self.handles.refused() {
                         return Err(error);

@@ -94,7 +94,7 @@ impl Rate {
     }
 }
 
-/// What a session and its two tasks share.
+/// The state that a session and its two tasks share.
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) window: Window,
@@ -106,7 +106,7 @@ pub(super) struct Shared {
     pub(super) over: CancellationToken,
     /// A weak sender, because the session must end when the last handle of it is dropped.
     outgoing: mpsc::WeakSender<Outgoing>,
-    /// Notified when a request is sent while none was pending, so that nothing looks at an idle session.
+    /// Notified when a request is sent while none was pending, so that no timer runs for an idle session.
     begun: Notify,
 }
 

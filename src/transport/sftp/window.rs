@@ -206,7 +206,7 @@ impl Window {
         }
         state.round_trip = round_trip;
         if state.counts.is_empty() {
-            // Requests that follow on the same channel wait behind a window, and BBR starts slowly.
+            // BBR starts slowly, so its window stays small: later requests on the channel wait behind a window.
             let wanted = (round_trip.as_secs_f64() * FIRST_RATE) as usize;
             self.resize(if self.steady { FIRST } else { wanted.clamp(FIRST, MOST / 2) });
         }

@@ -71,7 +71,13 @@ impl OpenFlags {
     /// Opens an existing file for writing.
     pub const WRITE_EXISTING: Self = Self(0x02);
     /// Creates a file for writing. Fails when the path exists, even as a link.
-    pub const NEW: Self = Self(0x02 | 0x08 | 0x20);
+    pub const NEW: Self = Self(0x02 | 0x08 | Self::EXCLUSIVE);
+    const EXCLUSIVE: u32 = 0x20;
+
+    /// Returns whether the path must not exist yet.
+    pub(super) fn is_exclusive(self) -> bool {
+        self.0 & Self::EXCLUSIVE != 0
+    }
 }
 
 /// The type of a file.

@@ -14,11 +14,11 @@ use super::endpoint::Endpoint;
 use super::host_key::HostKeys;
 use crate::settings::Compression;
 
-/// Round-trip time from which on SSH may compress with `Compression = auto`, because it would slow a fast link down.
+/// Round-trip time from which on SSH may compress with `Compression = auto`; it would slow a shorter, fast link down.
 pub(super) const LONG: Duration = Duration::from_millis(20);
 
-/// Returns whether SSH compresses on a connection to an endpoint that took so long to establish. With `auto`, only the
-/// way to the vessel is compressed, if it is long and the vessel can't expand files.
+/// Returns whether SSH compresses on a connection to an endpoint; `took` is how long connecting to it took. With `auto`,
+/// only the connection to the vessel itself is compressed, if it is long and the vessel can't expand files.
 pub(super) fn wants_zlib(endpoint: &Endpoint, environment: &SshEnvironment, took: Duration) -> bool {
     match endpoint.vessel().compression {
         Compression::No => false,

@@ -18,8 +18,8 @@ use crate::transport::ConnectError;
 /// The interval of the kernel's TCP keepalives on an idle connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// The interval between connection attempts to one address; the shorter ones apply to a vessel with several ways, whose
-/// better one may return at any time, and while a lost link is expected to return.
+/// The interval between connection attempts to one address. `WAYS_KNOCK` applies to a vessel with several ways, because a
+/// better way may return at any time, and `IMPATIENT_KNOCK` while a lost link is expected to return.
 const KNOCK: Duration = Duration::from_secs(1);
 const WAYS_KNOCK: Duration = Duration::from_millis(500);
 const IMPATIENT_KNOCK: Duration = Duration::from_millis(250);
@@ -144,7 +144,7 @@ async fn open(address: SocketAddr, link: Option<&Link>) -> std::io::Result<TcpSt
     socket.connect(address).await
 }
 
-/// Returns an error with the part of the link's section that it may be about.
+/// Returns the text of an error, with the setting of the link that may have caused it.
 fn with_link(error: &std::io::Error, link: Option<&Link>, endpoint: &Endpoint) -> String {
     match link.map(|link| (&link.interface, link.bind_address)) {
         Some((Some(interface), _)) if matches!(error.raw_os_error(), Some(ENODEV | EPERM)) => {

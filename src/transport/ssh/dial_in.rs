@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use crate::settings::Vessel;
 
-/// The interval between two looks at a socket.
+/// The interval at which a socket is checked.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What tells a socket from an earlier one at the same path.
+/// The identity that distinguishes a socket from an earlier one at the same path.
 type Identity = (u64, u64, i64, i64);
 
 /// The sockets of a vessel's tunnels, as they were when this value was created.
 pub struct DialIn(Vec<(PathBuf, Option<Identity>)>);
 
 impl DialIn {
-    /// Looks at the sockets through which a vessel dials in, by its settings for each of its ways.
+    /// Reads the identities of the sockets through which a vessel dials in, from its settings for each of its ways.
     pub async fn look(ways: &[&Vessel]) -> Self {
         let sockets: Vec<PathBuf> = ways.iter().filter_map(|it| it.ssh.socket().map(PathBuf::from)).collect();
         let mut seen = Vec::with_capacity(sockets.len());

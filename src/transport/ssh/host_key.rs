@@ -158,7 +158,7 @@ impl HostKeys {
         match self.known.check_certificate(&name, port, certificate, SystemTime::now()) {
             Verdict::Known => Ok(()),
             Verdict::Refused { reason: why } => Err(self.refuse(
-                format!("shows a host certificate that is refused: {why}"),
+                format!("shows a host certificate that is rejected: {why}"),
                 format!("have the certificate authority sign the {}'s host key again", self.endpoint.noun()),
             )),
             Verdict::Revoked { file, line } => Err(self.refuse(

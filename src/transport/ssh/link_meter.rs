@@ -3,12 +3,12 @@
 //! The kernel counts the payload bytes and the packets of a TCP connection, also those sent again. The headers of the
 //! packets are added as an estimate: 20 bytes of IPv4 or 40 bytes of IPv6, 20 bytes of TCP, and 12 bytes for timestamps
 //! if the connection uses them. Not included are options of single packets (selective acknowledgements after a loss),
-//! connection attempts that no host accepted, and what lower layers add (Ethernet, a VPN). With hops, the connection to
-//! the first hop is the one that is on the link. For a vessel that dials in through a socket of this host, the bytes that
-//! pass to and from the socket are counted.
+//! connection attempts that no host accepted, and what lower layers add (Ethernet, a VPN). With hops, only the connection
+//! to the first hop is on the link and is counted. For a vessel that dials in through a socket of this host, this program
+//! counts the bytes that pass to and from the socket.
 //!
-//! A connection is read whenever somebody asks for the sums, and once more when its socket is given back, so a lost
-//! connection takes nothing along.
+//! The counters of a connection are read at each query of the sums, and once more before its socket is closed, so that
+//! the bytes of a lost connection are counted too.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -94,7 +94,7 @@ enum Source {
         /// Estimated bytes of the headers of one packet.
         header: u64,
     },
-    /// On their way to a socket of this host, behind which the vessel's tunnel is.
+    /// In this program, on their way to a socket of this host, which leads to the vessel's tunnel.
     Socket(Arc<Passed>),
 }
 
@@ -189,10 +189,10 @@ fn on_the_link(info: &TcpInfo, header: u64) -> LinkBytes {
     }
 }
 
-/// Returns the estimated bytes on the link of a vessel that dials in, from those that pass to and from its tunnel: the
+/// Estimates the bytes on the link of a vessel that dials in from the bytes that pass to and from its tunnel, because the
 /// kernel only knows the connection on this host.
 fn through_a_tunnel((sent, received): (u64, u64)) -> LinkBytes {
-    /// Bytes of the tunnel's data in a full packet, and the other bytes of it: the headers of IPv4 and TCP.
+    /// Bytes of the tunnel's data in a full packet, and the bytes of its headers (IPv4, TCP with timestamps).
     const DATA: u64 = 1448;
     const HEADER: u64 = 52;
     let with_headers = |bytes: u64| bytes.saturating_add(bytes.div_ceil(DATA) * HEADER);

@@ -155,8 +155,8 @@ impl Admission {
         self.starts.clone()
     }
 
-    /// Records that everything that the login starts on the host is running. Returns the limit for programs that are
-    /// started later.
+    /// Marks the login as complete: all its programs run on the host. Returns the limit for programs that are started
+    /// later.
     pub(crate) fn ready(self) -> Starts {
         self.host.into_iter().chain(self.process).for_each(Place::succeeded);
         self.starts

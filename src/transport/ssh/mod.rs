@@ -66,7 +66,7 @@ pub struct SshEnvironment {
     pub unexpanding: Unexpanding,
 }
 
-/// The vessels of which an earlier connection showed that their shells can't expand compressed files; clones share them.
+/// The vessels whose shells can't expand compressed files, as earlier connections have shown; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Unexpanding(Arc<Mutex<HashSet<VesselName>>>);
 

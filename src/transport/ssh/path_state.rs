@@ -13,13 +13,13 @@ pub struct PathState {
     pub round_trip_micros: u64,
     /// The shortest round-trip time of the last minutes, in microseconds.
     pub least_round_trip_micros: u64,
-    /// Payload bytes that were sent, those sent again included, and those sent again, since the connections began.
+    /// Payload bytes that were sent, including repeated bytes, and the repeated bytes alone, since the connections began.
     pub sent_bytes: u64,
     /// See `sent_bytes`.
     pub resent_bytes: u64,
-    /// Bytes that may be on the way: the sum of the congestion windows.
+    /// Maximum number of bytes in flight: the sum of the congestion windows.
     pub window_bytes: u64,
-    /// Bytes that are on the way.
+    /// Bytes in flight.
     pub unanswered_bytes: u64,
     /// Bytes that were written and wait in this host.
     pub unsent_bytes: u64,

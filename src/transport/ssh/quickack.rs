@@ -26,7 +26,7 @@ pub(super) struct QuickAck<S> {
     greeting: Greeting,
 }
 
-/// Whether the peer has sent anything yet, and its first line if that was not an SSH version.
+/// Whether the peer has sent anything, and its first line if that line is not an SSH version string.
 #[derive(Clone, Default)]
 pub(super) struct Spoken(Arc<AtomicBool>, Arc<Mutex<Vec<u8>>>);
 

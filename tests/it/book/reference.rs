@@ -49,10 +49,10 @@ fn example_of(key: &KnownKey) -> String {
         Preset::Required => format!("{}{name} = {example}\n", comment(&format!("Required. {doc}"))),
         Preset::Value(default) => {
             let line = format!("# {name} = {default}");
-            format!("{}{}\n", comment(&format!("{doc} Takes {value}.")), line.trim_end())
+            format!("{}{}\n", comment(&format!("{doc} Accepts {value}.")), line.trim_end())
         }
         Preset::Otherwise(default) => {
-            format!("{}# {name} = {example}\n", comment(&format!("{doc} Takes {value}. Default: {default}.")))
+            format!("{}# {name} = {example}\n", comment(&format!("{doc} Accepts {value}. Default: {default}.")))
         }
     }
 }

@@ -1,8 +1,12 @@
 //! What follows from each kind of failure: the file waits, or the vessel does, and somebody is told why.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
-use std::sync::Arc;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -231,5 +235,36 @@ async fn a_vessel_that_keeps_eight_files_open_and_no_more_gets_hundreds_without_
     assert!(report.is_all_delivered(), "{report:?}");
     assert_eq!(bay.unfinished(&files), Vec::<String>::new());
     println!("refused {} times", limited.times.load(Ordering::Relaxed));
+    bay.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_exist_already_are_not_taken_for_too_many_open_ones() {
+    const OPEN: u8 = 3;
+    let (seen, opens) = (Mutex::new(HashSet::new()), Arc::new(AtomicUsize::new(0)));
+    let counted = opens.clone();
+    let taken = always(move |request| {
+        let Request::Packet([OPEN, rest @ ..]) = request else { return None };
+        let (path, flags) = rest[8..].split_at(u32::from_be_bytes(rest[4..8].try_into().unwrap()) as usize);
+        let is_new = u32::from_be_bytes(flags[..4].try_into().unwrap()) & 0x20 != 0;
+        if is_new && path.ends_with(b".tmp") {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let path = Path::new(OsStr::from_bytes(path));
+            if seen.lock().unwrap().insert(path.to_owned()) {
+                fs::write(path, b"by somebody else").unwrap();
+            }
+            // As OpenSSH says it.
+            return path.exists().then(|| says(4, "Failure"));
+        }
+        None
+    });
+    let bay = Bay::open(vec![Berth { name: "taken", shell: false, policy: taken }], "");
+    let files: Vec<_> = (0..200).map(|n| (format!("file{n}"), content(n, 3_000))).collect();
+    files.iter().for_each(|(name, bytes)| bay.put(name, bytes));
+    let report = bay.once(PATIENT).await.unwrap();
+    assert!(report.is_all_delivered(), "{report:?}");
+    assert_eq!(bay.unfinished(&files), Vec::<String>::new());
+    // The file there is removed after the first attempt.
+    assert_eq!(opens.load(Ordering::Relaxed), 2 * files.len());
     bay.close().await;
 }

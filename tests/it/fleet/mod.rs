@@ -27,6 +27,7 @@ pub(crate) mod web;
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -116,8 +117,7 @@ impl Fleet {
 
     /// Writes the settings file anew, readable by its owner alone.
     pub(crate) fn write_settings(&self, text: &str) {
-        fs::write(self.settings(), text).unwrap();
-        fs::set_permissions(self.settings(), fs::Permissions::from_mode(0o600)).unwrap();
+        write_settings_to(&self.settings(), text);
     }
 
     /// A vessel by its name.
@@ -169,22 +169,32 @@ impl Fleet {
     pub(crate) fn run_shore(&self, name: &str) -> Daemon {
         // The test ends what does not end, so no wait depends on one of the shores.
         self.daemon.set(Some(std::process::id()));
-        Daemon::spawn(self.command_of(name, &[]), "")
+        Daemon::spawn(self.command_of(name, None, &[]), "")
+    }
+
+    /// The same for a shore that reaches the database at an address of its own.
+    pub(crate) fn run_shore_with(&self, name: &str, database: &str) -> Daemon {
+        self.daemon.set(Some(std::process::id()));
+        Daemon::spawn(self.command_of(name, Some(database), &[]), "")
     }
 
     /// Runs a command on the shore of this name, and waits for its end.
     #[track_caller]
     pub(crate) fn call_shore(&self, name: &str, arguments: &[&str]) -> Ended {
-        Daemon::spawn(self.command_of(name, arguments), "").ended()
+        Daemon::spawn(self.command_of(name, None, arguments), "").ended()
     }
 
     /// A command with the settings of one of several shores, which has a lock file of its own like another host.
-    fn command_of(&self, shore: &str, arguments: &[&str]) -> Command {
+    fn command_of(&self, shore: &str, database: Option<&str>, arguments: &[&str]) -> Command {
         let (settings, socket) = (self.path(format!("{shore}.ini")), self.path(format!("{shore}.sock")));
-        let own = format!("[MONSTER]\nShoreName = {shore}\nSocket = {}\n", socket.display());
-        let text = fs::read_to_string(self.settings()).unwrap().replace("[MONSTER]\n", &own);
-        fs::write(&settings, text).unwrap();
-        fs::set_permissions(&settings, fs::Permissions::from_mode(0o600)).unwrap();
+        let mut own = format!("[MONSTER]\nShoreName = {shore}\nSocket = {}\n", socket.display());
+        let mut text = fs::read_to_string(self.settings()).unwrap();
+        if let Some(database) = database {
+            text = text.split_inclusive('\n').filter(|line| !line.starts_with("Database = ")).collect();
+            own.push_str(&format!("Database = {database}\n"));
+        }
+        let text = text.replace("[MONSTER]\n", &own);
+        write_settings_to(&settings, &text);
         let mut command = Mounts::default().command();
         command.arg(env!("CARGO_BIN_EXE_contentmonster")).arg("--settings").arg(settings).args(arguments);
         self.surround(&mut command);
@@ -375,6 +385,13 @@ pub(crate) fn mode_and_mtime(path: &Path) -> (u32, i64) {
 /// A time in the past, whole seconds since 1970.
 pub(crate) fn at_second(second: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(second)
+}
+
+/// Writes a settings file, readable by its owner alone, in one step: a daemon that starts may be reading it.
+fn write_settings_to(path: &Path, text: &str) {
+    let mut new = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
+    new.write_all(text.as_bytes()).unwrap();
+    new.persist(path).unwrap();
 }
 
 /// Makes the shore user's key where `ssh` looks for it, and gives its public half.

@@ -148,7 +148,7 @@ RemoteLocation.documents = /srv
 ";
     insta::assert_snapshot!(errors(text), @r###"
     settings.ini:2: [DEFAULT] Tiemout: unknown key; did you mean Timeout?
-    settings.ini:3: [DEFAULT] Colour: unknown key; [DEFAULT] takes the keys of all sections, and no others
+    settings.ini:3: [DEFAULT] Colour: unknown key; [DEFAULT] accepts only keys of the other sections
     settings.ini:4: [Monster] unknown section; did you mean [MONSTER]?
     settings.ini:5: [Vesel x] unknown section; did you mean [Vessel x]?
     settings.ini:6: [Server x] unknown section; known are [MONSTER], [Directory x], [Vessel y], [Link z], [Group w] and [DEFAULT]
@@ -274,7 +274,7 @@ fn what_is_unwise_is_a_warning() {
     let environment = Environment { settings_mode: Some(0o100_644), ..environment() };
     let settings = Settings::parse(text, Path::new("/etc/c m/settings.ini"), &environment).unwrap();
     insta::assert_snapshot!(settings.warnings.join("\n"), @r###"
-    /etc/c m/settings.ini:1: [Directory d] no vessel takes this directory: its files stay where they are; add the directory to a vessel's Dirs, remove it from a vessel's IgnoreDirs, or remove this section
+    /etc/c m/settings.ini:1: [Directory d] no vessel receives this directory, so its files stay where they are; add the directory to a vessel's Dirs, remove it from a vessel's IgnoreDirs, or remove this section
     /etc/c m/settings.ini:3: [Directory next] Location: is the processed/ of [Directory d]; files delivered there are sent on from here; choose another Location if that is not intended
     /etc/c m/settings.ini:8: [Vessel v] Password: other users can read this secret (mode 0644); run: chmod 600 '/etc/c m/settings.ini'
     "###);
@@ -331,7 +331,7 @@ Port = 22
     settings.ini:8: [Link vsat] Cost: invalid cost `much`; expected a price per amount of data, such as 0.25 EUR/MB, 12/GB, or 0
     settings.ini:13: [Vessel b] Address: the address `b.example` is there twice; keep one of the two
     settings.ini:15: [Vessel c] Address: invalid socket `unix:run/c.sock`; expected an absolute path, such as unix:/run/contentmonster/vessel.sock
-    settings.ini:17: [Vessel d d] Address: the name `d d` cannot stand in known_hosts for the vessel behind this socket; write `HostKeyAlias = …`, or HostKey
+    settings.ini:17: [Vessel d d] Address: the vessel behind this socket is looked up in known_hosts by its name, and `d d` is not a valid name there; write `HostKeyAlias = …`, or HostKey
     settings.ini:20: [Vessel e] ProxyJump: has no effect on a socket of this host, through which the vessel dials in; remove the line
     settings.ini:23: [Vessel f] Budget: the budget of 1 MB/day is less than one chunk of 10485760 bytes (ChunkSize); raise the budget, or make ChunkSize in [MONSTER] smaller
     settings.ini:28: [Vessel g] Address.lte: has no effect with Transport = local, which uses no SSH; remove the line

@@ -125,9 +125,9 @@ async fn a_part_of_the_queue_is_found_by_an_index() {
     drop(place.open().await.unwrap());
     let mut database = place.database().await;
     for (question, index) in [
-        (queue_walk::SHARED, "delivery_open (vessel=? AND large=? AND due_at>"),
-        (queue_walk::OWN, "delivery_queue (vessel=? AND queue=? AND large=? AND rank=? AND due_at>"),
-        (queue_walk::RANKED, "delivery_queue (vessel=? AND queue=? AND large=? AND (rank,due_at)>"),
+        (queue::SHARED, "delivery_open (vessel=? AND large=? AND due_at>"),
+        (queue::OWN, "delivery_queue (vessel=? AND queue=? AND large=? AND rank=? AND due_at>"),
+        (queue::RANKED, "delivery_queue (vessel=? AND queue=? AND large=? AND (rank,due_at)>"),
         (queue::PUT_OFF, "delivery_failed (vessel=? AND parked=? AND due_at>?)"),
         (queue::PARKED, "delivery_failed (vessel=? AND parked=? AND due_at>?)"),
         (reports::POSTPONED, "delivery_failed (vessel=? AND parked=?)"),
@@ -135,11 +135,13 @@ async fn a_part_of_the_queue_is_found_by_an_index() {
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {question}"));
         let plan = sqlx::query(explain).fetch_all(&mut database).await.unwrap();
         let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
-        let searched = |step: &String| step.starts_with("SEARCH") && step.contains(index);
-        assert!(plan.iter().any(searched), "{question}: {plan:#?}");
-        let sorts = plan.iter().any(|step| step.contains("TEMP B-TREE")) && question.contains("large = ?2");
-        let scans = plan.iter().any(|step| step.starts_with("SCAN delivery"));
-        assert!(!scans && !sorts, "{question}: {plan:#?}");
+        let searched = |step: &&String| step.starts_with("SEARCH") && step.contains(index);
+        // The range is read twice: for the deliveries of a piece, and for its last place. Only the returned rows are sorted.
+        let is_piece = question.contains("is_last");
+        assert_eq!(plan.iter().filter(searched).count(), if is_piece { 2 } else { 1 }, "{question}: {plan:#?}");
+        let sorts = plan.iter().filter(|step| step.contains("TEMP B-TREE")).count();
+        let scans = plan.iter().any(|step| step.starts_with("SCAN d"));
+        assert!(!scans && (sorts <= 1 || !is_piece), "{question}: {plan:#?}");
     }
 }
 

@@ -11,7 +11,7 @@ use crate::local::Rules;
 use crate::local::relocate::{Changed, Moved, discard, put_back, sweep};
 use crate::local::{Intake, SourceCache, TakeIn, Writers};
 use crate::names::DirectoryName;
-use crate::records::VersionId;
+use crate::records::{Entry, VersionId};
 
 /// A directory with files to retire, and optionally a `processed/` on another file system.
 struct Shore {
@@ -53,18 +53,9 @@ impl Shore {
         let intake =
             Intake { rules, chunk_size: 1 << 30, source_cache, readers: 0, writers: Writers::new(Duration::ZERO) };
         match intake.take_in(&RelPath::new(name.as_ref()).unwrap(), &|| false).unwrap() {
-            TakeIn::Version(new) => Version {
-                id: VersionId(1),
-                directory: DirectoryName::new("docs"),
-                path: new.path,
-                kind: new.kind,
-                owner: new.owner,
-                target: new.target,
-                stamp: new.stamp,
-                mode: new.mode,
-                digest: new.digest,
-                chunk_size: new.chunk_size,
-            },
+            TakeIn::Version(new) => {
+                Version { id: VersionId(1), directory: DirectoryName::new("docs"), entry: new.entry }
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -118,9 +109,9 @@ fn writers() -> Writers {
     Writers::new(Duration::ZERO)
 }
 
-/// Returns a guard without a minimum age: every file that is not open for writing may be moved.
-fn at_once(writers: &Writers) -> Guard<'_> {
-    Guard { writers, wait: &|_, _| Duration::ZERO }
+/// Returns a check without a minimum age: every file that is not open for writing may be moved.
+fn at_once(writers: &Writers) -> MayRetire<'_> {
+    MayRetire { writers, wait: &|_, _| Duration::ZERO }
 }
 
 fn moved(name: impl AsRef<[u8]>) -> Retired {
@@ -220,7 +211,8 @@ fn a_source_that_is_gone_or_changed_is_said_so_and_left_alone() {
         assert_eq!(shore.retire(&version).unwrap(), Retired::SourceGone);
         symlink("/etc/passwd", shore.at("f")).unwrap();
         assert_eq!(shore.retire(&version).unwrap(), Retired::SourceChanged);
-        let below = Version { path: RelPath::new("no/f").unwrap(), ..version };
+        let entry = Entry { path: RelPath::new("no/f").unwrap(), ..version.entry.clone() };
+        let below = Version { entry, ..version };
         assert_eq!(shore.retire(&below).unwrap(), Retired::SourceGone);
         assert_eq!(shore.names(PROCESSED), [""; 0]);
     }
@@ -272,7 +264,8 @@ fn a_file_replaced_after_the_copy_stays() {
 #[test]
 fn bytes_that_are_not_the_versions_are_not_copied() {
     let shore = Shore::across();
-    let version = Version { digest: Some(Digest::of(b"other")), ..shore.version("f", b"bytes") };
+    let mut version = shore.version("f", b"bytes");
+    version.entry.digest = Some(Digest::of(b"other"));
     assert_eq!(shore.retire(&version).unwrap(), Retired::SourceChanged);
     assert_eq!((shore.names(""), shore.names(PROCESSED)), (vec!["f".to_owned()], vec![]));
 }
@@ -375,7 +368,7 @@ fn only_the_version_that_was_delivered_is_discarded() {
     fs::create_dir(shore.at("below")).unwrap();
     let names = ["same", "below/same", "written to", "replaced", "gone", "unread"];
     let mut versions: Vec<_> = names.into_iter().map(|name| shore.version(name, b"delivered")).collect();
-    versions[5].digest = None;
+    versions[5].entry.digest = None;
     fs::write(shore.at("written to"), "delivered, and more").unwrap();
     fs::write(shore.at("other"), "delivered").unwrap();
     fs::rename(shore.at("other"), shore.at("replaced")).unwrap();
@@ -444,8 +437,8 @@ fn a_file_that_was_not_left_alone_for_long_enough_stays() {
     let version = shore.version("f", b"bytes");
     let writers = writers();
     let wait = |_: &Version, changed: Changed| Duration::from_secs(60).saturating_sub(changed.ago().unwrap());
-    let guard = Guard { writers: &writers, wait: &wait };
-    let outcomes = retire(shore.dir.path(), std::slice::from_ref(&version), guard, &|| false);
+    let may_retire = MayRetire { writers: &writers, wait: &wait };
+    let outcomes = retire(shore.dir.path(), std::slice::from_ref(&version), may_retire, &|| false);
     assert!(matches!(outcomes[0].1, Ok(Retired::NotYet(left)) if left > Duration::from_secs(50)), "{outcomes:?}");
 }
 

@@ -176,7 +176,8 @@ impl Place {
         drop(state);
     }
 
-    /// Records that the host turned the holder away before it could start, probably because there were too many logins.
+    /// Records that the host rejected the holder at the start, probably because too many logins were running. The limit
+    /// falls by half, as after a timeout.
     pub(super) fn turned_away(mut self) {
         self.judged = false;
         self.gate.lower(&mut self.gate.state(), self.since, 0.5);

@@ -1,4 +1,4 @@
-//! Watches the ways to a vessel during a session: when another way is to carry, and over which connection.
+//! Watches the ways to a vessel during a session: decides when another way is used, and over which connection.
 //!
 //! A way counts as silent when the vessel has something to answer and not one packet arrives. A connection on the next
 //! way is kept ready while there is something to send, so that it takes over within seconds even where a login takes many
@@ -16,11 +16,11 @@ use super::ways::Ways;
 use crate::link::Session;
 use crate::transport::{KnownShell, Lead, Rank, Remote};
 
-/// How often the counts of a link are polled.
+/// Interval at which the counts of a link are polled.
 const GLANCE: Duration = Duration::from_millis(100);
-/// How often it is checked whether a way may still be used, and whether a standby connection is needed.
+/// Interval between checks whether a way may still be used, and whether a standby connection is needed.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long nothing may arrive on a way: some round trips, within these bounds.
+/// Maximum time without a packet on a way: some round trips, within these bounds.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(4);
 const ROUND_TRIPS: u32 = 3;
@@ -33,20 +33,20 @@ const AGAIN: Duration = Duration::from_millis(250);
 
 /// Why a session on a way ends while its connection may still work.
 pub(super) enum Change {
-    /// Another way takes over.
+    /// Switch to another way.
     To {
         /// The way.
         way: usize,
         /// The connection on it.
         remote: Remote,
-        /// Whether the current way failed; otherwise a better one is back.
+        /// Whether the current way failed; otherwise a better one is available again.
         failed: bool,
     },
     /// The current way may not be used any more.
     Closed,
 }
 
-/// Waits until another way is to carry.
+/// Waits until another way should be used.
 pub(super) async fn change(ways: &Ways, session: &Session, current: usize) -> Change {
     tokio::select! {
         biased;
@@ -106,7 +106,7 @@ async fn silent(ways: &Ways, session: &Session, current: usize) -> (usize, Remot
             () = keep_ready(ways, session, current) => {}
         }
         let vessel = &session.link.settings.name;
-        tracing::debug!(%vessel, way = ways.way(current).name(), "The way is silent; trying another one");
+        tracing::debug!(%vessel, way = ways.way(current).name(), "The way does not answer; trying another one");
         let another = async {
             loop {
                 let known = session.remote.known_shell();
@@ -139,8 +139,8 @@ async fn hears_again(session: &Session) {
     }
 }
 
-/// Waits until nothing has arrived for some round trips, although the vessel has something to answer. Half-way, it is
-/// asked for a sign of life, because it may just be busy.
+/// Waits until no packet has arrived for some round trips, although requests are unanswered. After half of that time,
+/// sends a ping, because the vessel may just be busy.
 async fn falls_silent(session: &Session) {
     loop {
         let patience = patience(session);
@@ -192,7 +192,7 @@ async fn keep_ready(ways: &Ways, session: &Session, current: usize) {
         if ways.has_standby(current) {
             continue;
         }
-        // A better way that works takes over by itself, so the next one is a worse one.
+        // The session switches to a better way that works by itself, so the next one is a worse one.
         let is_next = |at: &usize| {
             *at != current
                 && ways.is_before(current, *at)

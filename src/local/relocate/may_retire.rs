@@ -43,9 +43,9 @@ impl Changed {
 /// file may be moved.
 pub type Wait<'a> = &'a dyn Fn(&Version, Changed) -> Duration;
 
-/// Guards sources against being moved away too early.
+/// Decides whether sources may be moved away.
 #[derive(Clone, Copy)]
-pub struct Guard<'a> {
+pub struct MayRetire<'a> {
     /// Detects whether a file is still open for writing.
     pub writers: &'a Writers,
     /// Function that returns how much longer a file must stay in place.
@@ -55,7 +55,7 @@ pub struct Guard<'a> {
 /// A source that may be moved away. The file is kept open.
 pub(super) struct Source(File);
 
-impl Guard<'_> {
+impl MayRetire<'_> {
     /// Returns the source if it may be moved away now, or else the reason as a result of the retirement.
     pub(super) fn check(
         &self,

@@ -13,12 +13,12 @@ const OFTEN: Duration = Duration::from_secs(5);
 const MOST: usize = 10_000;
 
 #[derive(Default)]
-pub(super) struct MovedFiles {
+pub(super) struct RetiredRechecks {
     moved: VecDeque<(Moved, Instant)>,
     next_look: Option<Instant>,
 }
 
-impl MovedFiles {
+impl RetiredRechecks {
     /// Adds a file to be checked from now on.
     pub(super) fn note(&mut self, moved: Moved, now: Instant) {
         if self.moved.len() == MOST {
@@ -63,11 +63,11 @@ mod tests {
         let path = RelPath::new("f").unwrap();
         let stamp = FileStamp { size: 1, mtime: 1, mtime_nanos: 0, inode: 1 };
         let moved = Moved { path: path.clone(), to: path, stamp };
-        let (mut moved_files, now) = (MovedFiles::default(), Instant::now());
-        moved_files.note(moved.clone(), now);
-        assert_eq!((moved_files.due(now), moved_files.due_at()), (vec![], Some(now + OFTEN)));
-        assert_eq!(moved_files.due(now + OFTEN), std::slice::from_ref(&moved));
-        assert_eq!(moved_files.due(now + LONG_ENOUGH), [moved]);
-        assert_eq!((moved_files.due(now + LONG_ENOUGH * 2), moved_files.due_at()), (vec![], None));
+        let (mut rechecks, now) = (RetiredRechecks::default(), Instant::now());
+        rechecks.note(moved.clone(), now);
+        assert_eq!((rechecks.due(now), rechecks.due_at()), (vec![], Some(now + OFTEN)));
+        assert_eq!(rechecks.due(now + OFTEN), std::slice::from_ref(&moved));
+        assert_eq!(rechecks.due(now + LONG_ENOUGH), [moved]);
+        assert_eq!((rechecks.due(now + LONG_ENOUGH * 2), rechecks.due_at()), (vec![], None));
     }
 }

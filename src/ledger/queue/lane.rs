@@ -1,0 +1,105 @@
+//! The ranges of a lane, merged in the order of their places.
+//!
+//! A range may have been examined far ahead without a wanted delivery. So the first delivery that was found in any range is
+//! the lane's next one only if all other ranges have been examined up to its place.
+
+use std::collections::VecDeque;
+
+use super::LanePlace;
+use super::plan::Stage;
+use super::reader::{Examined, Found, RangeOf};
+
+/// A lane of the current stage.
+#[derive(Debug)]
+pub(super) struct Lane {
+    ranges: Vec<Range>,
+    begin: Option<LanePlace>,
+}
+
+/// How far an index range was examined.
+#[derive(Debug)]
+pub(super) struct Range {
+    pub(super) of: RangeOf,
+    /// The last place that was examined.
+    pub(super) after: LanePlace,
+    /// The deliveries that were found, and not handed out yet.
+    found: VecDeque<Found>,
+    is_at_end: bool,
+}
+
+/// What comes next in a lane.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// This delivery.
+    Found(Found),
+    /// It is not known before the range with this index was examined further.
+    Unknown(usize),
+    /// Nothing: the lane is at its end.
+    End,
+}
+
+impl Lane {
+    /// Returns a lane after a place.
+    pub(super) fn new(stage: &Stage, ranges: &[RangeOf], after: Option<&LanePlace>) -> Self {
+        let range = |of: &RangeOf| {
+            let after = stage.begin(of, after)?;
+            Some(Range { of: of.clone(), after, found: VecDeque::new(), is_at_end: false })
+        };
+        let mut lane = Self { ranges: ranges.iter().filter_map(range).collect(), begin: None };
+        lane.begin = lane.limit().map(|at| lane.ranges[at].after.clone());
+        lane
+    }
+
+    /// Hands out the next delivery.
+    pub(super) fn next(&mut self) -> Next {
+        match (self.first(), self.limit()) {
+            (Some(at), _) => self.ranges[at].found.pop_front().map_or(Next::End, Next::Found),
+            (None, Some(limit)) => Next::Unknown(limit),
+            (None, None) => Next::End,
+        }
+    }
+
+    /// Returns the range that has the next delivery, if that is known.
+    fn first(&self) -> Option<usize> {
+        let place = |at: usize| Some(&self.ranges[at].found.front()?.place);
+        let (place, first) = (0..self.ranges.len()).filter_map(|at| Some((place(at)?, at))).min()?;
+        self.limit().is_none_or(|limit| *place <= self.ranges[limit].after).then_some(first)
+    }
+
+    /// Returns the range that was examined least far, among the open ranges without a found delivery.
+    fn limit(&self) -> Option<usize> {
+        let open = |at: &usize| self.ranges[*at].found.is_empty() && !self.ranges[*at].is_at_end;
+        (0..self.ranges.len()).filter(open).min_by(|a, b| self.ranges[*a].after.cmp(&self.ranges[*b].after))
+    }
+
+    /// Returns up to which place the lane was examined without finding the next delivery; `None` if the next delivery is
+    /// known, or if nothing was examined yet.
+    pub(super) fn examined(&self) -> Option<&LanePlace> {
+        let limit = self.limit().filter(|_| self.first().is_none()).map(|at| &self.ranges[at].after);
+        limit.filter(|limit| Some(*limit) != self.begin.as_ref())
+    }
+
+    pub(super) fn range(&self, at: usize) -> &Range {
+        &self.ranges[at]
+    }
+
+    /// Adds the deliveries that were found in a range.
+    pub(super) fn add(&mut self, at: usize, examined: Examined) {
+        let range = &mut self.ranges[at];
+        range.is_at_end = examined.last.is_none();
+        if let Some(last) = examined.last {
+            range.after = last;
+        }
+        range.found.extend(examined.found);
+    }
+
+    /// Returns the number of ranges that are not at their end.
+    pub(super) fn open_ranges(&self) -> usize {
+        self.ranges.iter().filter(|range| !range.is_at_end).count()
+    }
+
+    /// Returns whether it has or may have deliveries.
+    pub(super) fn is_open(&self) -> bool {
+        self.ranges.iter().any(|range| !range.is_at_end || !range.found.is_empty())
+    }
+}
