@@ -30,6 +30,36 @@ def run(*words):
     return subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout
 
 
+def interface_bytes(name):
+    """The bytes that the interface received and sent, as the kernel counts them."""
+    for line in Path("/proc/self/net/dev").read_text().splitlines():
+        interface, _, counters = line.strip().partition(":")
+        if interface == name:
+            return int(counters.split()[0]), int(counters.split()[8])
+    sys.exit(f"there is no interface {name}")
+
+
+def serve(place, namespace=None):
+    """Starts an SSH server at port 2222, with new keys of the host and the user in `place`."""
+    for name in ("host", "user"):
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / name)
+    lines = [
+        "Port 2222", "ListenAddress 0.0.0.0", f"HostKey {place}/host", f"AuthorizedKeysFile {place}/user.pub",
+        "StrictModes no", "UsePAM no", "PermitRootLogin yes", "PidFile none", "MaxStartups 1000", "MaxSessions 100",
+        "Subsystem sftp internal-sftp",
+    ]
+    config = place / "sshd_config"
+    config.write_text("\n".join(lines) + "\n")
+    Path("/run/sshd").mkdir(exist_ok=True)
+    words = ["ip", "netns", "exec", namespace] if namespace else []
+    words += [shutil.which("sshd", path="/usr/sbin:/sbin:/usr/bin"), "-D", "-f", config]
+    return subprocess.Popen([str(word) for word in words], stderr=subprocess.DEVNULL)
+
+
+def fingerprint(place):
+    return run("ssh-keygen", "-l", "-f", place / "host.pub").split()[1]
+
+
 class Emulated:
     """One link, from this namespace to the vessel's."""
 
@@ -52,13 +82,8 @@ class Emulated:
             self.is_up = is_up
 
     def bytes(self):
-        """The bytes that went into the link on either side, as the kernel counts them."""
-        for line in Path("/proc/self/net/dev").read_text().splitlines():
-            name, _, counters = line.strip().partition(":")
-            if name == self.near:
-                received, sent = int(counters.split()[0]), int(counters.split()[8])
-                return received + sent
-        sys.exit(f"there is no interface {self.near}")
+        """The bytes that went into the link on either side."""
+        return sum(interface_bytes(self.near))
 
     def end(self):
         self.process.terminate()
@@ -79,27 +104,11 @@ class Bench:
             name: Emulated(arguments.emulator, number, rtt, mbit, self.namespace, queue)
             for number, (name, rtt, mbit) in enumerate(links, 1)
         }
-        self.processes = []
-        self._start_server()
+        self.processes = [serve(self.place, self.namespace)]
         self._write_settings(vessel_keys, link_keys)
         self.daemon = None
 
-    def _start_server(self):
-        for name in ("host", "user"):
-            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.place / name)
-        lines = [
-            "Port 2222", "ListenAddress 0.0.0.0", f"HostKey {self.place}/host", f"AuthorizedKeysFile {self.place}/user.pub",
-            "StrictModes no", "UsePAM no", "PermitRootLogin yes", "PidFile none", "MaxStartups 100", "MaxSessions 100",
-            "Subsystem sftp internal-sftp",
-        ]
-        config = self.place / "sshd_config"
-        config.write_text("\n".join(lines) + "\n")
-        Path("/run/sshd").mkdir(exist_ok=True)
-        words = ["ip", "netns", "exec", self.namespace, shutil.which("sshd", path="/usr/sbin:/sbin:/usr/bin"), "-D", "-f", config]
-        self.processes.append(subprocess.Popen([str(word) for word in words], stderr=subprocess.DEVNULL))
-
     def _write_settings(self, vessel_keys, link_keys):
-        fingerprint = run("ssh-keygen", "-l", "-f", self.place / "host.pub").split()[1]
         text = f"[MONSTER]\nDatabase = {self.place}/ledger\n\n"
         for name in self.links:
             text += f"[Link {name}]\n{link_keys.get(name, '')}\n\n"
@@ -108,7 +117,7 @@ class Bench:
             (self.place / f"there-{name}").mkdir()
         text += f"[Directory in]\nLocation = {self.place}/in\nSettleTime = 100ms\n\n"
         text += f"[Directory mirror]\nLocation = {self.place}/mirror\nMode = mirror\nRecursive = yes\nSettleTime = 100ms\n\n"
-        text += f"[Vessel aurora]\nPort = 2222\nUsername = root\nIdentityFile = {self.place}/user\nHostKey = {fingerprint}\n"
+        text += f"[Vessel aurora]\nPort = 2222\nUsername = root\nIdentityFile = {self.place}/user\nHostKey = {fingerprint(self.place)}\n"
         text += "".join(f"Address.{name} = {link.there}\n" for name, link in self.links.items())
         text += f"TempDir = {self.place}/temp\nRemoteLocation.in = {self.place}/there-in\n"
         text += f"RemoteLocation.mirror = {self.place}/there-mirror\n{vessel_keys}\n"
@@ -232,8 +241,9 @@ def switches(bench, arguments):
 
 def day(bench, arguments):
     """LTE comes and goes; the satellite has a budget. Compared with what an ideal plan would carry."""
-    budget, cycle, share, cycles = 20_000_000, arguments.cycle, 0.25, arguments.cycles
-    for number in range(cycles * 12):
+    budget, cycle, share, cycles = arguments.budget * 1_000_000, arguments.cycle, 0.25, arguments.cycles
+    ideal = cycles * cycle * share * 20e6 / 8 + min(budget, cycles * cycle * (1 - share) * 2e6 / 8)
+    for number in range(int(ideal / (16 * MIB)) + 4):
         bench.put(f"film-{number:03}", 16 * MIB)
     bench.links["lte"].set(False)
     bench.start()
@@ -257,7 +267,6 @@ def day(bench, arguments):
     counted = bench.links["vsat"].bytes()
     time.sleep(20)
     later = bench.links["vsat"].bytes()
-    ideal = cycles * cycle * share * 20e6 / 8 + min(budget, cycles * cycle * (1 - share) * 2e6 / 8)
     ways = {way["link"]: way for way in status["vessels"][0]["ways"] if way.get("link")}
     known = ways.get("vsat", {})
     print(f"{took:.0f} s, {kills} kills: {landed / 1e6:.1f} MB there, {landed / ideal:.1%} of the ideal {ideal / 1e6:.1f} MB")
@@ -291,7 +300,8 @@ def main():
     parser.add_argument("--dir", help="where the files go")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--switches", type=int, default=200, help="switches of the links (switches)")
-    parser.add_argument("--cycle", type=float, default=240, help="seconds from one time of LTE to the next (day)")
+    parser.add_argument("--cycle", type=float, default=240, help="seconds from one time of LTE to the next, a fourth of which it is there (day)")
+    parser.add_argument("--budget", type=int, default=50, help="megabytes a day for the satellite (day)")
     parser.add_argument("--cycles", type=int, default=3, help="times of LTE (day)")
     parser.add_argument("--kills", action="store_true", help="kill -9 in each cycle (day)")
     parser.add_argument("--rounds", type=int, default=5, help="files, one after the other (together)")
@@ -305,7 +315,7 @@ def main():
     ship = [("lte", 60, 20), ("vsat", 600, 2)]
     case, links, vessel_keys, link_keys, queue = {
         "switches": (switches, ship, "", {"lte": "Preference = 10"}, 256),
-        "day": (day, ship, "", {"lte": "Preference = 10", "vsat": "Budget = 20 MB/day"}, 256),
+        "day": (day, ship, "", {"lte": "Preference = 10", "vsat": f"Budget = {arguments.budget} MB/day"}, 256),
         "together": (together, [("near", 50, 10), ("far", 300, 20)], "Together = yes", {"near": "Preference = 1"}, 512),
     }[arguments.case]
     with Bench(arguments, links, vessel_keys, link_keys, queue) as bench:
