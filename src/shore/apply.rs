@@ -42,12 +42,7 @@ impl DirectoryIngest {
         }
         for (below, scan) in ended.scans {
             match (below, scan) {
-                (None, Ok(scan)) => {
-                    self.end_rescan(scan, &ended.known).await?;
-                    if !self.scanned {
-                        self.deletions.all_found();
-                    }
-                }
+                (None, Ok(scan)) => self.end_rescan(scan, &ended.known).await?,
                 (None, Err(error)) => self.location_failed(&error).await?,
                 (Some(path), Ok(scan)) => self.end_walk(path, scan).await?,
                 (Some(_), Err(error)) => self.complain(&error),

@@ -1,9 +1,9 @@
 //! Deletions on the shore, and the checks that keep an accident from being repeated on every vessel.
 //!
-//! Missing paths are collected for 1 to 3 s, so that they are handled together; those that the first scan finds are together
-//! already. Then they are checked once more. The paths that are still missing are recorded as deleted. If they exceed
-//! `MaxDelete`, or if the location is empty or was replaced by another directory, their deletions are held back. Held-back
-//! deletions are not stored, because the next scan finds the missing paths again.
+//! Missing paths are collected for 1 to 3 s, so that they are handled together, and so that a program has time to remove a
+//! file and create it again. Then they are checked once more. The paths that are still missing are recorded as deleted. If
+//! they exceed `MaxDelete`, or if the location is empty or was replaced by another directory, their deletions are held back.
+//! Held-back deletions are not stored, because the next scan finds the missing paths again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -34,8 +34,6 @@ pub(super) struct Deletions {
     leaving: BTreeSet<RelPath>,
     first: Option<Instant>,
     last: Option<Instant>,
-    /// Whether all missing paths were found, so that no further ones need be waited for.
-    are_all: bool,
     passed: VecDeque<(Instant, u64)>,
     /// Number of deletions that `MaxDelete` holds back since the last scan of the whole directory.
     held: u64,
@@ -47,11 +45,6 @@ impl Deletions {
         self.leaving.insert(path);
         self.first.get_or_insert(now);
         self.last = Some(now);
-    }
-
-    /// Records that no further missing paths need be waited for.
-    pub(super) fn all_found(&mut self) {
-        self.are_all = !self.is_empty();
     }
 
     /// Resets the count of held-back deletions, because a scan of the whole directory finds all missing paths again.
@@ -66,7 +59,7 @@ impl Deletions {
     /// Returns when the collected deletions are due; `None` if no path is missing.
     pub(super) fn due_at(&self) -> Option<Instant> {
         let (first, last) = (self.first?, self.last?);
-        Some(if self.are_all { first } else { (last + QUIET).min(first + LONGEST) })
+        Some((last + QUIET).min(first + LONGEST))
     }
 
     /// Returns whether the collected deletions may still wait for the moves that explain them.
@@ -76,7 +69,7 @@ impl Deletions {
 
     /// Takes all collected paths, for `confirm`.
     pub(super) fn take(&mut self) -> Vec<RelPath> {
-        (self.first, self.last, self.are_all) = (None, None, false);
+        (self.first, self.last) = (None, None);
         std::mem::take(&mut self.leaving).into_iter().collect()
     }
 
@@ -253,14 +246,6 @@ mod tests {
         assert_eq!(deletions.due_at(), Some(now + LONGEST));
         assert_eq!(deletions.take(), ["a", "b", "c"].map(path));
         assert!(deletions.is_empty() && deletions.due_at().is_none());
-        deletions.all_found();
-        deletions.note(path("a"), now);
-        assert_eq!(deletions.due_at(), Some(now + QUIET));
-        deletions.all_found();
-        assert_eq!(deletions.due_at(), Some(now));
-        deletions.take();
-        deletions.note(path("b"), now);
-        assert_eq!(deletions.due_at(), Some(now + QUIET));
     }
 
     #[test]
