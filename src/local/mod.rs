@@ -39,7 +39,7 @@ pub use error::DiskError;
 pub use exposure::exposed_to;
 pub use file_state::{Found, Kind, PathState, is_file, is_missing};
 pub use meet::{Meeting, meeting};
-pub use mounts::{Change, Mounts};
+pub use mounts::{Change, MountTable, Mounts, uncertain};
 pub use open_location::{OpenLocation, classify};
 pub use open_writers::{Writers, is_shared};
 pub use own_names::{EXPIRED, PROCESSED};

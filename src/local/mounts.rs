@@ -4,7 +4,7 @@
 //! read, and not the device numbers of directories, because it also lists bind mounts, which have the same device as
 //! their surroundings, and mounts of single files. The file systems themselves are only asked for their ID (`f_fsid`).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -49,12 +49,20 @@ impl Mounts {
         links: impl IntoIterator<Item = &'a RelPath>,
         remembered: &[Mount],
     ) -> Result<Self, DiskError> {
-        let unfound = |source| DiskError::Location { act: "find", path: location.into(), source };
-        let top = fs::canonicalize(location).map_err(unfound)?;
-        let file = Path::new("/proc/self/mountinfo");
-        let table = fs::read(file).map_err(|error| DiskError::io("read", file, error))?;
-        let mut look = FileState::new(location, parse(&table));
-        look.around(&[], &top, false);
+        let top = found(location)?;
+        Ok(Self::around(location, &top, entries()?, Fsids::Ask, links, remembered))
+    }
+
+    fn around<'a>(
+        location: &Path,
+        top: &Path,
+        entries: Vec<Entry>,
+        fsids: Fsids,
+        links: impl IntoIterator<Item = &'a RelPath>,
+        remembered: &[Mount],
+    ) -> Self {
+        let mut look = FileState::new(location, entries, fsids);
+        look.around(&[], top, false);
         let followed = remembered.iter().filter(|mount| mount.within.is_empty()).map(|mount| mount.path.clone());
         let followed: Vec<_> = links.into_iter().map(|link| link.as_bytes().to_vec()).chain(followed).collect();
         followed.iter().for_each(|link| look.follow(link));
@@ -62,16 +70,34 @@ impl Mounts {
             let below_link =
                 followed.iter().any(|link| Path::new(OsStr::from_bytes(place)).starts_with(OsStr::from_bytes(link)));
             if !below_link && !look.places.contains_key(place) {
-                let found = look.at(place, &join(&top, place), false);
+                let found = look.at(place, &join(top, place), false);
                 look.places.insert(place.clone(), found);
             }
         }
-        Ok(look.done())
+        look.done()
     }
 
     /// Returns whether no file system was mounted or unmounted below the location between this reading and `other`.
     pub fn are_as_in(&self, other: &Self) -> bool {
-        self.numbers == other.numbers
+        self.differences(other).is_empty()
+    }
+
+    /// Returns the paths at which a file system was mounted or unmounted between this reading and `other`.
+    pub fn differences(&self, other: &Self) -> BTreeSet<Vec<u8>> {
+        // The kernel may give the ID of an unmounted file system to the next one.
+        let is_other = |path: &&Vec<u8>| {
+            self.numbers.get(*path) != other.numbers.get(*path)
+                || match (self.mount_at(path), other.mount_at(path)) {
+                    (Some(one), Some(two)) => !one.is_same(two),
+                    _ => false,
+                }
+        };
+        self.numbers.keys().chain(other.numbers.keys()).filter(is_other).cloned().collect()
+    }
+
+    /// Returns the mount at a mount point, a followed link or a remembered path.
+    pub fn mount_at(&self, path: &[u8]) -> Option<&Mount> {
+        self.places.get(path)?.as_ref()
     }
 
     /// Returns all mounts, sorted by path.
@@ -85,7 +111,7 @@ impl Mounts {
         for was in remembered {
             match self.places.get(&was.path) {
                 Some(Some(is)) if !is.is_same(was) => {
-                    let what = format!("is now {}, but it was {} before", shown(is), shown(was));
+                    let what = format!("is now {}, but it {}", shown(is), earlier(was));
                     changes.push(Change { path: was.path.clone(), what });
                 }
                 Some(None) => {
@@ -120,6 +146,20 @@ fn below(around: &Mount, path: &[u8]) -> Mount {
     Mount { within: within.as_os_str().as_bytes().to_vec(), path: path.to_vec(), ..around.clone() }
 }
 
+/// A mount that differs from every other one. It is remembered for a path at which a file system was mounted during a scan:
+/// the scan may have found the files of before, or those of the new file system.
+pub fn uncertain(path: Vec<u8>) -> Mount {
+    Mount { path, file_system: Vec::new(), source: Vec::new(), within: Vec::new(), fsid: 0 }
+}
+
+/// Describes a remembered mount, to be printed after "it".
+fn earlier(mount: &Mount) -> String {
+    match mount.file_system.is_empty() {
+        true => "was mounted while the directory was scanned".to_owned(),
+        false => format!("was {} before", shown(mount)),
+    }
+}
+
 fn shown(mount: &Mount) -> String {
     let (source, kind) = (display_bytes(&mount.source), display_bytes(&mount.file_system));
     match &mount.within[..] {
@@ -133,20 +173,69 @@ fn join(above: &Path, below: &[u8]) -> PathBuf {
     if below.is_empty() { above.to_owned() } else { above.join(OsStr::from_bytes(below)) }
 }
 
+/// The mount table at some time, to be compared with the current mounts later.
+#[derive(Debug)]
+pub struct MountTable {
+    location: PathBuf,
+    top: PathBuf,
+    entries: Vec<Entry>,
+    /// IDs of the file systems at and below the location, by mount ID.
+    fsids: HashMap<u64, u64>,
+}
+
+impl MountTable {
+    /// Reads the mount table for a location.
+    ///
+    /// # Errors
+    /// When the location does not exist, or the mount table cannot be read.
+    pub fn read(location: &Path) -> Result<Self, DiskError> {
+        let (top, entries) = (found(location)?, entries()?);
+        let mut state = FileState::new(location, entries.clone(), Fsids::Ask);
+        state.around(&[], &top, false);
+        Ok(Self { location: location.to_owned(), top, entries, fsids: state.asked })
+    }
+
+    /// Returns the mounts of the location at that time, as [`Mounts::look`] does.
+    pub fn mounts<'a>(&self, links: impl IntoIterator<Item = &'a RelPath>, remembered: &[Mount]) -> Mounts {
+        let fsids = Fsids::Known(&self.fsids);
+        Mounts::around(&self.location, &self.top, self.entries.clone(), fsids, links, remembered)
+    }
+}
+
+fn found(location: &Path) -> Result<PathBuf, DiskError> {
+    fs::canonicalize(location).map_err(|source| DiskError::Location { act: "find", path: location.into(), source })
+}
+
+fn entries() -> Result<Vec<Entry>, DiskError> {
+    let file = Path::new("/proc/self/mountinfo");
+    let table = fs::read(file).map_err(|error| DiskError::io("read", file, error))?;
+    Ok(parse(&table))
+}
+
+/// Source of file system IDs.
+#[derive(Clone, Copy)]
+enum Fsids<'a> {
+    /// The file systems are asked.
+    Ask,
+    /// The file systems may not be mounted any more. Those without an ID here count as without one.
+    Known(&'a HashMap<u64, u64>),
+}
+
 /// A reading of the mount table in progress.
 struct FileState<'a> {
     location: &'a Path,
     entries: Vec<Entry>,
-    /// File system IDs, by mount ID.
-    fsids: HashMap<u64, u64>,
+    fsids: Fsids<'a>,
+    /// File system IDs that were asked for, by mount ID.
+    asked: HashMap<u64, u64>,
     places: BTreeMap<Vec<u8>, Option<Mount>>,
     numbers: BTreeMap<Vec<u8>, u64>,
 }
 
 impl<'a> FileState<'a> {
-    fn new(location: &'a Path, entries: Vec<Entry>) -> Self {
+    fn new(location: &'a Path, entries: Vec<Entry>, fsids: Fsids<'a>) -> Self {
         let (places, numbers) = (BTreeMap::new(), BTreeMap::new());
-        Self { location, entries, fsids: HashMap::new(), places, numbers }
+        Self { location, entries, fsids, asked: HashMap::new(), places, numbers }
     }
 
     fn done(self) -> Mounts {
@@ -186,9 +275,11 @@ impl<'a> FileState<'a> {
         self.numbers.insert(place.to_vec(), entry.id);
         let rest = whole.strip_prefix(&entry.point).ok()?;
         let within = join(&entry.root, rest.as_os_str().as_bytes()).as_os_str().as_bytes().to_vec();
-        let point = &entry.point;
-        let fsid =
-            *self.fsids.entry(entry.id).or_insert_with(|| rustix::fs::statvfs(point).map_or(0, |room| room.f_fsid));
+        let ask = || rustix::fs::statvfs(&entry.point).map_or(0, |room| room.f_fsid);
+        let fsid = match self.fsids {
+            Fsids::Ask => *self.asked.entry(entry.id).or_insert_with(ask),
+            Fsids::Known(known) => known.get(&entry.id).copied().unwrap_or(0),
+        };
         Some(Mount {
             path: place.to_vec(),
             file_system: entry.kind.clone(),
@@ -224,6 +315,7 @@ impl<'a> FileState<'a> {
 }
 
 /// A line of the mount table; see `proc_pid_mountinfo(5)`.
+#[derive(Clone, Debug)]
 struct Entry {
     id: u64,
     parent: u64,
@@ -275,13 +367,14 @@ fn unescaped(word: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     fn look(table: &str) -> FileState<'static> {
-        let mut look = FileState::new(Path::new("/srv/in"), parse(table.as_bytes()));
-        // Sets the IDs in advance, because these mounts do not exist on this machine.
-        look.fsids = look.entries.iter().map(|entry| (entry.id, 0)).collect();
-        look
+        // These mounts do not exist on this machine, so nothing can be asked for their IDs.
+        static NONE: LazyLock<HashMap<u64, u64>> = LazyLock::new(HashMap::new);
+        FileState::new(Path::new("/srv/in"), parse(table.as_bytes()), Fsids::Known(&NONE))
     }
 
     fn mounts(table: &str) -> Mounts {
@@ -336,6 +429,32 @@ mod tests {
         let stacked =
             format!("{ROOT}2 1 8:2 / /srv/in/a rw - xfs /dev/sdb1 rw\n3 2 8:3 / /srv/in/a rw - xfs /dev/sdc1 rw\n");
         assert_eq!(mounts(&stacked).places[&b"a"[..]].as_ref().unwrap().source, b"/dev/sdc1");
+    }
+
+    #[test]
+    fn what_was_mounted_or_unmounted_between_two_readings_is_seen_also_if_its_id_is_used_again() {
+        let disk = format!("{ROOT}2 1 8:2 / /srv/in/a rw - xfs /dev/sdb1 rw\n");
+        let other = format!("{ROOT}2 1 8:3 / /srv/in/a rw - xfs /dev/sdc1 rw\n");
+        let again = format!("{ROOT}3 1 8:2 / /srv/in/a rw - xfs /dev/sdb1 rw\n");
+        for (one, two) in [(ROOT, &*disk), (&disk, ROOT), (&disk, &other), (&disk, &again)] {
+            assert_eq!(mounts(one).differences(&mounts(two)).into_iter().collect::<Vec<_>>(), [b"a"]);
+        }
+        assert!(mounts(&disk).are_as_in(&mounts(&disk)));
+    }
+
+    #[test]
+    fn an_uncertain_mount_differs_from_each_one() {
+        let disk = format!("{ROOT}2 1 8:2 / /srv/in/a rw - xfs /dev/sdb1 rw\n");
+        let remembered = [mounts(ROOT).all().next().unwrap().clone(), uncertain(b"a".to_vec())];
+        let mut unmounted = look(ROOT);
+        unmounted.around(&[], Path::new("/srv/in"), false);
+        let found = unmounted.at(b"a", Path::new("/srv/in/a"), false);
+        unmounted.places.insert(b"a".to_vec(), found);
+        for now in [mounts(&disk), unmounted.done()] {
+            let changes = now.changes(&remembered);
+            assert_eq!(changes.iter().map(|change| &change.path[..]).collect::<Vec<_>>(), [b"a"]);
+            assert!(changes[0].what.ends_with("but it was mounted while the directory was scanned"), "{changes:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! are queued to be recorded. Missing paths are queued for deletion, or their deliveries are dropped.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::diff::{self, Looks};
 use super::ingest::DirectoryIngest;
@@ -13,7 +14,7 @@ use super::troubles::Concern;
 use super::{admit, mounts, moves};
 use crate::fault::Fault;
 use crate::ledger::CurrentVersion;
-use crate::local::{self, DiskError, Found, OpenLocation, Scan};
+use crate::local::{self, DiskError, Found, MountTable, OpenLocation, Scan};
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits, VersionKind};
 
@@ -40,11 +41,12 @@ impl DirectoryIngest {
             None if whole => self.directory.mended(|concern| *concern == Concern::Watch),
             None => {}
         }
+        let table = ended.mounts;
         for (below, scan) in ended.scans {
             match (below, scan) {
-                (None, Ok(scan)) => self.end_rescan(scan, &ended.known).await?,
+                (None, Ok(scan)) => self.end_rescan(scan, &ended.known, table.clone()).await?,
                 (None, Err(error)) => self.location_failed(&error).await?,
-                (Some(path), Ok(scan)) => self.end_walk(path, scan).await?,
+                (Some(path), Ok(scan)) => self.end_walk(path, scan, table.clone()).await?,
                 (Some(_), Err(error)) => self.complain(&error),
             }
         }
@@ -52,7 +54,7 @@ impl DirectoryIngest {
         Ok(())
     }
 
-    async fn end_rescan(&mut self, mut scan: Scan, seen: &Known) -> Result<(), Fault> {
+    async fn end_rescan(&mut self, mut scan: Scan, seen: &Known, table: Option<Arc<MountTable>>) -> Result<(), Fault> {
         self.directory.mended(|concern| *concern == Concern::Location);
         if std::mem::take(&mut self.away) {
             tracing::info!(directory = %self.directory.settings.name, "The directory can be used again");
@@ -76,7 +78,7 @@ impl DirectoryIngest {
         }
         let (unread, links) = (diff::unread(&scan, self.rules.location()), std::mem::take(&mut scan.links));
         let missing = self.apply_scan(scan, known, &unread).await?;
-        let held = self.remember_mounts(None, links, &missing, &unread).await?;
+        let held = self.remember_mounts(None, links, &missing, &unread, table).await?;
         if missing.iter().all(|path| held.iter().any(|change| !change.path.is_empty() && change.concerns(path))) {
             // All missing paths are below file systems that changed, and those deletions are held back separately. So
             // the trouble of the whole directory is over. If no path is missing, the location also no longer counts as
@@ -110,14 +112,14 @@ impl DirectoryIngest {
         Ok(())
     }
 
-    async fn end_walk(&mut self, path: RelPath, mut scan: Scan) -> Result<(), Fault> {
+    async fn end_walk(&mut self, path: RelPath, mut scan: Scan, table: Option<Arc<MountTable>>) -> Result<(), Fault> {
         let mut known = self.known_in(&path).await?;
         if self.record_moved_trees(&scan, &known).await? {
             known = self.known_in(&path).await?;
         }
         let (unread, links) = (diff::unread(&scan, self.rules.location()), std::mem::take(&mut scan.links));
         let missing = self.apply_scan(scan, known, &unread).await?;
-        self.remember_mounts(Some(&path), links, &missing, &unread).await.map(drop)
+        self.remember_mounts(Some(&path), links, &missing, &unread, table).await.map(drop)
     }
 
     /// Returns the versions that a path and the paths below it hold, sorted by path.
@@ -156,17 +158,21 @@ impl DirectoryIngest {
         links: Vec<RelPath>,
         missing: &[RelPath],
         unread: &[RelPath],
+        table: Option<Arc<MountTable>>,
     ) -> Result<Vec<local::Change>, Fault> {
         if !self.repeats_deletions() {
             return Ok(Vec::new());
         }
-        let scanned = mounts::Scanned { within, links, missing, unread };
-        let (held, changed) = self.mounts.remember(&self.directory, scanned).await?;
-        if changed {
+        let scanned = mounts::Scanned { within, links, missing, unread, table };
+        let remembered = self.mounts.remember(&self.directory, scanned).await?;
+        if remembered.changed {
             // The kernel drops watches on an unmounted file system without notice.
             self.scans.forget_watches();
         }
-        Ok(held)
+        if remembered.changed_meanwhile {
+            self.scans.rescan_in(Duration::ZERO);
+        }
+        Ok(remembered.held)
     }
 
     /// Handles the differences between a scan and the ledger. Returns the missing paths.

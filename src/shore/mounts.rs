@@ -2,7 +2,8 @@
 //! are not deletions.
 //!
 //! The ledger stores the file systems mounted at and below a location, as of the last scan that found all their files,
-//! so that a change is detected even after a restart. If another file system is mounted at a path now, deletions below
+//! so that a change is detected even after a restart. A scan reads the mount table before it begins: what is unmounted after
+//! its files were found counts as a change as well. If another file system is mounted at a path now, deletions below
 //! that path are held back. The new file system is stored once no file below the path is missing, or if
 //! `--allow-deletes` is given.
 
@@ -10,11 +11,12 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Directory;
 use super::troubles::Concern;
 use crate::fault::Fault;
-use crate::local::{Change, DiskError, Mounts};
+use crate::local::{self, Change, DiskError, MountTable, Mounts};
 use crate::names::RelPath;
 use crate::records::Mount;
 
@@ -51,6 +53,19 @@ pub(super) struct Scanned<'a> {
     pub(super) missing: &'a [RelPath],
     /// Paths that could not be read.
     pub(super) unread: &'a [RelPath],
+    /// The mount table from before the scan; `None` if it could not be read.
+    pub(super) table: Option<Arc<MountTable>>,
+}
+
+/// Result of storing the mounts after a scan.
+#[derive(Default)]
+pub(super) struct Remembered {
+    /// The changed mounts that were not stored, because paths are missing below them.
+    pub(super) held: Vec<Change>,
+    /// Whether any mount changed since the last scan.
+    pub(super) changed: bool,
+    /// Whether any mount changed during the scan, so that only another scan can find all files.
+    pub(super) changed_meanwhile: bool,
 }
 
 impl MountWatch {
@@ -106,26 +121,31 @@ impl MountWatch {
         Ok(Visible { gone, again: Vec::new(), location_moved })
     }
 
-    /// Stores the current mounts after a scan, except changed mounts below which paths are missing: for these, the
-    /// earlier mounts stay stored. Returns the changed mounts that were not stored, and whether any mount changed since
-    /// the last scan.
-    pub(super) async fn remember(
-        &mut self,
-        directory: &Directory,
-        scanned: Scanned<'_>,
-    ) -> Result<(Vec<Change>, bool), Fault> {
+    /// Stores the mounts of a scan, except changed mounts below which paths are missing: for these, the earlier mounts stay
+    /// stored. Where a mount changed during the scan, the one from before the scan is stored, so that the next scan notices
+    /// the change.
+    pub(super) async fn remember(&mut self, directory: &Directory, scanned: Scanned<'_>) -> Result<Remembered, Fault> {
         let links: BTreeSet<_> = scanned.links.iter().cloned().collect();
         match scanned.within {
             None => self.links = links,
             Some(_) => self.links.extend(links),
         }
-        let Ok((now, changes)) = self.look(directory).await? else { return Ok((Vec::new(), false)) };
+        let Ok((now, changes)) = self.look(directory).await? else { return Ok(Remembered::default()) };
+        let before = self.remembered.take().unwrap_or_default();
+        let (table, links, known) = (scanned.table.clone(), self.links.clone(), before.clone());
+        // Without the table from before, nothing tells what was mounted then, so the current mounts count.
+        let earlier = directory.on_disk(move || table.map(|table| table.mounts(&links, &known))).await?;
         let is_settled = |change: &Change| directory.allow_deletes || scanned.is_whole_below(change);
         let held: Vec<_> = changes.into_iter().filter(|change| !is_settled(change)).collect();
         let is_held = |mount: &Mount| held.iter().any(|change| lies_in(&mount.path, &change.path));
-        let before = self.remembered.take().unwrap_or_default();
-        let mut mounts: Vec<Mount> = now.all().filter(|mount| !is_held(mount)).cloned().collect();
+        let meanwhile = earlier.as_ref().map(|earlier| now.differences(earlier)).unwrap_or_default();
+        let mut mounts: Vec<Mount> =
+            now.all().filter(|mount| !is_held(mount) && !meanwhile.contains(&mount.path)).cloned().collect();
         mounts.extend(before.iter().filter(|mount| is_held(mount)).cloned());
+        let mount_before = |path: &Vec<u8>| earlier.as_ref().and_then(|earlier| earlier.mount_at(path)).cloned();
+        let scanned_with =
+            meanwhile.iter().map(|path| mount_before(path).unwrap_or_else(|| local::uncertain(path.clone())));
+        mounts.extend(scanned_with.filter(|mount| !is_held(mount)).collect::<Vec<_>>());
         mounts.sort_by(|a, b| a.path.cmp(&b.path));
         if mounts != before {
             directory.ledger.remember_mounts(&directory.settings.name, &mounts).await.map_err(|e| e.fault())?;
@@ -135,7 +155,7 @@ impl MountWatch {
         self.last = now;
         let is_over = |place: &[u8]| scanned.within.is_none() && held.iter().all(|change| change.path != place);
         directory.mended(|concern| matches!(concern, Concern::HeldBack(place) if is_over(place)));
-        Ok((held, changed))
+        Ok(Remembered { held, changed, changed_meanwhile: !meanwhile.is_empty() })
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::Directory;
 use super::known::Known;
 use crate::fault::Fault;
-use crate::local::{self, DiskError, Found, Hint, Rules, Scan, Watcher};
+use crate::local::{self, DiskError, Found, Hint, MountTable, Rules, Scan, Watcher};
 use crate::names::RelPath;
 
 /// Minimum pause between two scans of a whole directory, however many events are lost.
@@ -30,6 +30,8 @@ pub(super) struct Scanned {
     pub(super) scans: Vec<(Option<RelPath>, Result<Scan, DiskError>)>,
     /// What the ledger knew before a scan of the whole location; nothing for other scans.
     pub(super) known: Known,
+    /// The mount table from before the scans; `None` if it could not be read.
+    pub(super) mounts: Option<Arc<MountTable>>,
     /// Whether the location had been replaced by another directory than the watched one.
     pub(super) was_stale: bool,
     /// Error of the first directory that could not be watched; `None` if all directories are watched.
@@ -155,6 +157,7 @@ impl Scans {
                     Err(error) => unwatched = Some(error),
                 }
             }
+            let mounts = MountTable::read(rules.location()).ok().map(Arc::new);
             let mut scans = Vec::with_capacity(below.len());
             for below in below {
                 let mut enter = |directory: &Path, inode| {
@@ -167,7 +170,7 @@ impl Scans {
                 let scan = local::scan(&rules, below.as_ref(), &mut enter, &mut is_known);
                 scans.push((below, scan));
             }
-            Scanned { scans, known, watcher, was_stale, unwatched, begun }
+            Scanned { scans, known, mounts, watcher, was_stale, unwatched, begun }
         };
         self.running.spawn(async move {
             let known = match is_whole {

@@ -4,8 +4,12 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::Duration;
 
+use notify::{RecursiveMode, Watcher};
+
+use crate::fleet::clocked::SetClock;
 use crate::fleet::daemon::Daemon;
 use crate::fleet::namespace::Mounts;
 use crate::fleet::plan::FleetPlan;
@@ -94,6 +98,31 @@ fn a_start_without_the_file_system_deletes_nothing_but_with_a_persons_word() {
     assert_eq!((allowed.code, fleet.held("v", "sub/a")), (Some(0), None), "{allowed:?}");
     // From then on it is as it should be.
     assert_eq!(fleet.once().code, Some(0));
+}
+
+/// The files of the disk were found, and when the mounts are looked at, it is not mounted any more.
+#[test]
+fn a_file_system_unmounted_during_a_scan_deletes_nothing() {
+    let Some((fleet, sub, disk)) = stage(deleting()) else { return };
+    // So many that the scan, which has the directory open, goes on after it is unmounted.
+    for number in 0..3000 {
+        fs::write(disk.join(number.to_string()), "").unwrap();
+    }
+    let mounts = fleet.keep_mounts(&Mounts::default().bind(&disk, &sub));
+    wait_until("the mount", || mounts.seen(&sub).join("0").exists());
+    let clock = SetClock::new(fleet.path("clock"));
+    let daemon = fleet.run_clocked(&mounts, &clock);
+    wait_until("the files", || fs::read_dir(fleet.vessel("v").path("in/sub")).is_ok_and(|held| held.count() == 3000));
+    daemon.terminate();
+    let (opened, is_opened) = mpsc::channel();
+    let mut watcher = notify::recommended_watcher(move |_| drop(opened.send(()))).unwrap();
+    watcher.watch(&disk, RecursiveMode::NonRecursive).unwrap();
+    let daemon = fleet.run_clocked(&mounts, &clock);
+    is_opened.recv_timeout(Duration::from_secs(60)).expect("the scan");
+    among_mounts_of(&mounts, &["umount", "-l", text(&sub)]);
+    daemon.wait_for_log(&["nothing is deleted on the vessels below", "shore/in/sub"]);
+    fleet.assert_equal("v", "sub/0", b"");
+    daemon.terminate();
 }
 
 #[test]
