@@ -60,14 +60,18 @@ pub struct Watcher {
     identity: (u64, u64),
     missed: Arc<AtomicBool>,
     witness: Witness,
-    watches: Arc<Mutex<Watches>>,
+    /// Locked while `notify` adds a watch, which takes as long as its thread is busy, so only scans may lock it.
+    inner: Arc<Mutex<RecommendedWatcher>>,
+    entered: Arc<Mutex<Entered>>,
 }
 
-#[derive(Debug)]
-struct Watches {
-    inner: RecommendedWatcher,
-    /// Watched directories below the location, with their inodes.
-    below: BTreeMap<PathBuf, u64>,
+/// The watched directories below the location.
+#[derive(Debug, Default)]
+struct Entered {
+    /// Their paths and inodes.
+    inodes: BTreeMap<PathBuf, u64>,
+    /// How often directories were removed from the list. A directory that was being added meanwhile may be among them.
+    removals: u64,
 }
 
 impl Watcher {
@@ -98,8 +102,8 @@ impl Watcher {
         };
         let inner = start().map_err(|error| refused(location, error))?;
         let (location, witness) = (location.into(), witness.clone());
-        let watches = Arc::new(Mutex::new(Watches { inner, below: BTreeMap::new() }));
-        Ok(Self { location, identity, missed, witness, watches })
+        let (inner, entered) = (Arc::new(Mutex::new(inner)), Arc::default());
+        Ok(Self { location, identity, missed, witness, inner, entered })
     }
 
     /// Watches a directory below the location, unless it is already watched. Pass `again` for a directory that an event
@@ -109,12 +113,21 @@ impl Watcher {
     /// As [`start`](Self::start). A directory that no longer exists is not an error, because an event will report its
     /// removal.
     pub fn enter(&self, directory: &Path, inode: u64, again: bool) -> Result<(), DiskError> {
-        let mut watches = self.watches();
-        if !again && watches.below.get(directory) == Some(&inode) {
-            return Ok(());
-        }
-        match watches.inner.watch(directory, RecursiveMode::NonRecursive).map_err(|error| refused(directory, error)) {
-            Ok(()) => drop(watches.below.insert(directory.to_owned(), inode)),
+        let removals = {
+            let entered = self.entered();
+            if !again && entered.inodes.get(directory) == Some(&inode) {
+                return Ok(());
+            }
+            entered.removals
+        };
+        let added = locked(&self.inner).watch(directory, RecursiveMode::NonRecursive);
+        match added.map_err(|error| refused(directory, error)) {
+            Ok(()) => {
+                let mut entered = self.entered();
+                if entered.removals == removals {
+                    entered.inodes.insert(directory.to_owned(), inode);
+                }
+            }
             Err(DiskError::Location { source, .. }) if gone(&source) => {}
             Err(error) => return Err(error),
         }
@@ -126,23 +139,25 @@ impl Watcher {
     pub fn leave(&self, path: &RelPath) {
         self.witness.left(path);
         let directory = self.location.join(path.as_path());
-        let mut watches = self.watches();
-        let below = watches.below.range(directory.clone()..).map(|(path, _)| path);
+        let mut entered = self.entered();
+        let below = entered.inodes.range(directory.clone()..).map(|(path, _)| path);
         let left: Vec<_> = below.take_while(|path| path.starts_with(&directory)).cloned().collect();
         for path in left {
-            watches.below.remove(&path);
+            entered.inodes.remove(&path);
         }
+        entered.removals += 1;
     }
 
     /// Clears the list of watched directories below the location. Needed when events were lost, because the removal of
     /// a directory may be among them.
     pub fn forget(&self) {
-        self.watches().below.clear();
+        let mut entered = self.entered();
+        entered.inodes.clear();
+        entered.removals += 1;
     }
 
-    fn watches(&self) -> MutexGuard<'_, Watches> {
-        // The worst consequence of a panic in another thread is that a directory is watched twice.
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entered(&self) -> MutexGuard<'_, Entered> {
+        locked(&self.entered)
     }
 
     /// Returns whether a hint was dropped since the last call because the channel was full. A rescan is then due.
@@ -159,6 +174,11 @@ impl Watcher {
     pub fn is_stale(&self) -> bool {
         !matches!(identity(&self.location), Ok(now) if now == self.identity)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The worst consequence of a panic in another thread is that a directory is watched twice.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the device and inode, which distinguish a directory from another one at the same path.
@@ -426,6 +446,21 @@ mod tests {
         listener.hear(Ok(Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan)));
         listener.hear(Err(notify::Error::generic("lost")));
         assert_eq!((hints.try_recv(), hints.try_recv()), (Ok(Hint::Rescan), Ok(Hint::Rescan)));
+    }
+
+    /// A mount that hangs may hold up `notify`'s thread, and with it whoever adds a watch.
+    #[test]
+    fn a_watch_that_is_being_added_holds_up_nothing_but_its_scan() {
+        let watched = Watched::new(1);
+        let _adding = watched.watcher.inner.lock().unwrap();
+        let (watcher, (done, is_done)) = (watched.watcher.clone(), std::sync::mpsc::channel());
+        std::thread::spawn(move || {
+            watcher.leave(&RelPath::new("below").unwrap());
+            watcher.forget();
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(DEADLINE).expect("it waits");
+        assert_eq!(watched.watcher.entered().removals, 2);
     }
 
     #[tokio::test]

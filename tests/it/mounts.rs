@@ -115,7 +115,10 @@ fn a_file_system_unmounted_during_a_scan_deletes_nothing() {
     wait_until("the files", || fs::read_dir(fleet.vessel("v").path("in/sub")).is_ok_and(|held| held.count() == 3000));
     daemon.terminate();
     let (opened, is_opened) = mpsc::channel();
-    let mut watcher = notify::recommended_watcher(move |_| drop(opened.send(()))).unwrap();
+    let mut watcher = notify::recommended_watcher(move |_| {
+        let _ = opened.send(());
+    })
+    .unwrap();
     watcher.watch(&disk, RecursiveMode::NonRecursive).unwrap();
     let daemon = fleet.run_clocked(&mounts, &clock);
     is_opened.recv_timeout(Duration::from_secs(60)).expect("the scan");
