@@ -37,7 +37,8 @@ impl Database {
     /// Parses a path, relative to the current directory, or a `postgresql://` address, as given on the command line. `lock`
     /// is the file that one process on this host locks.
     ///
-    /// # Errors When the address is invalid; the error says what is expected.
+    /// # Errors
+    /// When the address is invalid. The error names the expected form.
     pub fn of_argument(text: &str, lock: PathBuf) -> Result<Self, String> {
         if !is_address(text) {
             return std::path::absolute(text).map(Self::File).map_err(|e| e.to_string());

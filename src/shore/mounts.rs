@@ -2,8 +2,8 @@
 //! are not deletions.
 //!
 //! The ledger stores the file systems mounted at and below a location, as of the last scan that found all their files,
-//! so that a change is detected even after a restart. A scan reads the mount table before it begins: what is unmounted after
-//! its files were found counts as a change as well. If another file system is mounted at a path now, deletions below
+//! so that a change is detected even after a restart. A scan reads the mount table before it begins, so that a file
+//! system that is unmounted after the scan has found its files counts as changed as well. If another file system is mounted at a path now, deletions below
 //! that path are held back. The new file system is stored once no file below the path is missing, or if
 //! `--allow-deletes` is given.
 
@@ -133,7 +133,7 @@ impl MountWatch {
         let Ok((now, changes)) = self.look(directory).await? else { return Ok(Remembered::default()) };
         let before = self.remembered.take().unwrap_or_default();
         let (table, links, known) = (scanned.table.clone(), self.links.clone(), before.clone());
-        // Without the table from before, nothing tells what was mounted then, so the current mounts count.
+        // If the earlier mount table could not be read, only the current mounts are known.
         let earlier = directory.on_disk(move || table.map(|table| table.mounts(&links, &known))).await?;
         let is_settled = |change: &Change| directory.allow_deletes || scanned.is_whole_below(change);
         let held: Vec<_> = changes.into_iter().filter(|change| !is_settled(change)).collect();
@@ -145,7 +145,7 @@ impl MountWatch {
         let mount_before = |path: &Vec<u8>| earlier.as_ref().and_then(|earlier| earlier.mount_at(path)).cloned();
         let scanned_with =
             meanwhile.iter().map(|path| mount_before(path).unwrap_or_else(|| local::uncertain(path.clone())));
-        mounts.extend(scanned_with.filter(|mount| !is_held(mount)).collect::<Vec<_>>());
+        mounts.extend(scanned_with.filter(|mount| !is_held(mount)));
         mounts.sort_by(|a, b| a.path.cmp(&b.path));
         if mounts != before {
             directory.ledger.remember_mounts(&directory.settings.name, &mounts).await.map_err(|e| e.fault())?;

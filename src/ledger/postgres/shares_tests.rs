@@ -255,7 +255,7 @@ async fn only_vessels_with_open_deliveries_or_parts_have_work() {
     let due = one.next_due(&tern(), false, 1).await.unwrap();
     assert!(one.enter(due[0].id, DeliveryState::Uploading).await.unwrap());
     one.vanished(&docs(), std::slice::from_ref(&due[0].version.path)).await.unwrap();
-    assert_eq!(with_work().await, [tern()], "what was begun is on the vessel");
+    assert_eq!(with_work().await, [tern()], "the begun file is on the vessel");
     let remains = one.remains(&tern(), DeliveryId(0), 1).await.unwrap();
     one.swept(remains[0].delivery).await.unwrap();
     assert!(with_work().await.is_empty());

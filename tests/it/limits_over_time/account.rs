@@ -370,7 +370,7 @@ impl Book {
         self.caps = caps;
     }
 
-    /// Outside of its windows, the vessel gets nothing but what is exempt.
+    /// Outside its windows, the vessel gets only exempt files.
     fn look_at_windows(&mut self, now: Timestamp) {
         if calendar::are_open(&self.windows, now) {
             self.closed = None;
