@@ -41,6 +41,6 @@ pub trait LinkUsage: Send + Sync {
     /// Records that a share of a budget was reported, in place of the one before.
     async fn tell_budget(&self, payer: &str, period: &str, first: UtcDay, percent: u32) -> Result<()>;
 
-    /// Adds to the costs of deliveries that were not acknowledged, or not yet.
+    /// Adds to the costs of deliveries that were not acknowledged, or not yet. A delivery may occur more than once.
     async fn add_costs(&self, costs: &[(DeliveryId, DeliveryCost)]) -> Result<()>;
 }

@@ -117,7 +117,9 @@ pub(in crate::ledger) async fn the_cost_of_a_delivery_is_the_sum_of_its_attempts
     }
     let all = due(store, "tern").await;
     let cost = |written, link| DeliveryCost { written, link };
-    store.add_costs(&[(all[0].id, cost(10, Some(30))), (all[1].id, cost(1, None))]).await.unwrap();
+    // A delivery that failed and began again meanwhile is in the list more than once.
+    let attempts = [(0, cost(7, Some(20))), (1, cost(1, None)), (0, cost(0, None)), (0, cost(3, Some(10)))];
+    store.add_costs(&attempts.map(|(at, cost)| (all[at].id, cost))).await.unwrap();
     let acknowledge = async |at: usize, cost| {
         assert!(store.acknowledge_there(&all[at], Verified::ByVessel, None, cost).await.unwrap());
     };

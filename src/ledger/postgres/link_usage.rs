@@ -148,7 +148,9 @@ impl LinkUsage for Postgres {
             sqlx::query(
                 "UPDATE delivery d SET written_bytes = coalesce(d.written_bytes, 0) + c.written,
                      link_bytes = coalesce(d.link_bytes + c.link, d.link_bytes, c.link)
-                 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) c (id, written, link) WHERE d.id = c.id",
+                 FROM (SELECT id, sum(written)::bigint AS written, sum(link)::bigint AS link
+                       FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) i (id, written, link) GROUP BY id) c
+                 WHERE d.id = c.id",
             )
             .bind(ids)
             .bind(written)

@@ -149,9 +149,11 @@ impl LinkUsage for Sqlite {
 
     async fn add_costs(&self, costs: &[(DeliveryId, DeliveryCost)]) -> Result<()> {
         sqlx::query(
-            "UPDATE delivery SET written_bytes = coalesce(written_bytes, 0) + (c.value ->> 1),
-                 link_bytes = coalesce(link_bytes + (c.value ->> 2), link_bytes, c.value ->> 2)
-             FROM json_each(?) c WHERE delivery.id = c.value ->> 0",
+            "UPDATE delivery SET written_bytes = coalesce(written_bytes, 0) + c.written,
+                 link_bytes = coalesce(link_bytes + c.link, link_bytes, c.link)
+             FROM (SELECT value ->> 0 AS id, sum(value ->> 1) AS written, sum(value ->> 2) AS link
+                   FROM json_each(?) GROUP BY 1) c
+             WHERE delivery.id = c.id",
         )
         .bind(json::costs(costs.iter().map(|(id, cost)| (id.0, Some(*cost)))))
         .execute(&self.writer)
