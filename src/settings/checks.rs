@@ -5,8 +5,8 @@ use super::network_link::Link;
 use super::priorities::Priorities;
 use super::problems::{Diagnostic, Place, Problems};
 use super::schedule::Schedule;
+use super::section_view::View;
 use super::vessel::Vessel;
-use super::view::View;
 
 /// Warns of directories without a vessel, which are allowed but probably a mistake.
 pub(super) fn destinations(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {

@@ -19,9 +19,10 @@ use super::priority_keys;
 use super::problems::Diagnostic;
 use super::retention::{self, KeepProcessed};
 use super::schedule::{self, Schedule};
+use super::section_view::View;
 use super::table::{self, Key, field, key};
 use super::values;
-use super::view::{View, Written};
+use super::written_value::Written;
 use crate::names::{DirectoryName, RelPath, RemotePath};
 
 /// `[Directory x]`.

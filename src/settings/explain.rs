@@ -13,7 +13,7 @@ use super::lines::Section;
 use super::load::{Explained, Settings};
 use super::network_link::Link;
 use super::problems::SettingsError;
-use super::view::View;
+use super::section_view::View;
 
 /// The text in place of a value that must not be shown.
 const HIDDEN: &str = "(not shown)";

@@ -10,8 +10,8 @@ use super::problems::Diagnostic;
 use super::rate;
 use super::reserve;
 use super::schedule::{self, Schedule};
+use super::section_view::View;
 use super::table::{self, Key, field, key};
-use super::view::View;
 use crate::names::LinkName;
 
 impl table::Section for Link {

@@ -17,10 +17,10 @@ use super::overlap::Overlaps;
 use super::placeholders::Placeholders;
 use super::priority_keys;
 use super::problems::{Diagnostic, Place, Problems, SettingsError};
+use super::section_view::View;
 use super::sections::Sections;
 use super::values::Start;
 use super::vessel::{self, Vessel};
-use super::view::View;
 use super::{checks, local, ranges, secrets};
 use crate::names::{DirectoryName, RemotePath, VesselName};
 

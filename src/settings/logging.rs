@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::problems::Diagnostic;
-use super::view::Written;
+use super::written_value::Written;
 
 /// `LogLevel`, `LogFormat` and `LogFile`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

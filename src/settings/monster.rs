@@ -14,9 +14,10 @@ use super::problems::Diagnostic;
 use super::rate::{self, RateSchedule};
 use super::retention::{self, KeepProcessed};
 use super::secrets::{self, Secret};
+use super::section_view::View;
 use super::table::{self, Field, Key, field, key};
 use super::values;
-use super::view::{View, Written};
+use super::written_value::Written;
 
 /// `[MONSTER]`.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -9,7 +9,7 @@ use super::placeholders;
 use super::problems::Diagnostic;
 use super::secrets::Secret;
 use super::values::{self, Start};
-use super::view::Written;
+use super::written_value::Written;
 use crate::records::EventKind;
 
 /// `Webhook`, `WebhookSecret`, `Heartbeat`, `HeartbeatInterval`, `HookTimeout`.

@@ -10,7 +10,7 @@ use std::path::Path;
 use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
 use super::problems::Diagnostic;
-use super::view::Written;
+use super::written_value::Written;
 
 /// Globs for file names; equal if their texts are equal.
 #[derive(Clone, Debug, Default)]

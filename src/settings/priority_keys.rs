@@ -7,8 +7,9 @@ use super::priorities::Priorities;
 use super::priority::Priority;
 use super::problems::Diagnostic;
 use super::reserve::Reserve;
+use super::section_view::View;
 use super::values;
-use super::view::{View, Written};
+use super::written_value::Written;
 
 /// Parses a priority.
 pub(super) fn priority(written: &Written<'_>) -> Result<Priority, Diagnostic> {

@@ -1,7 +1,7 @@
 //! `RateLimit`: bytes per second, by the time of day.
 
+use super::daily_hours::DailyHours;
 use super::problems::Diagnostic;
-use super::time_span::TimeSpan;
 use super::units;
 use super::values::{list, not_empty};
 
@@ -9,7 +9,7 @@ use super::values::{list, not_empty};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RateSchedule {
     /// The time spans with their rates; the first span that contains the time applies.
-    spans: Vec<(TimeSpan, Rate)>,
+    spans: Vec<(DailyHours, Rate)>,
     /// The rate at all other times.
     otherwise: Rate,
 }
@@ -43,7 +43,7 @@ pub(super) fn schedule(text: &str) -> Result<RateSchedule, Diagnostic> {
     for entry in list(text) {
         let (first, rest) = entry.split_once(char::is_whitespace).unwrap_or((entry, ""));
         if first.contains([':', '-']) {
-            let span = TimeSpan::parse(first)?;
+            let span = DailyHours::parse(first)?;
             if rest.is_empty() {
                 let remedy = format!("write one, such as `{first} 2 MiB/s`");
                 return Err(Diagnostic::new(format!("no rate follows `{first}`"), remedy));

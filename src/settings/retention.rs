@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::problems::Diagnostic;
-use super::view::Written;
+use super::written_value::Written;
 
 /// `KeepProcessed`: the treatment of a source that every vessel has received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

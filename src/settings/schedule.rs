@@ -9,8 +9,8 @@ use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan};
 
+use super::daily_hours::DailyHours;
 use super::problems::Diagnostic;
-use super::time_span::TimeSpan;
 use super::values::{list, not_empty};
 
 /// Days within which every schedule changes, if it ever changes: a window that opens once a week may be skipped twice,
@@ -33,7 +33,7 @@ pub struct Schedule {
 pub(super) struct Window {
     /// A bit for each day, Monday first.
     days: u8,
-    span: TimeSpan,
+    span: DailyHours,
 }
 
 impl Schedule {
@@ -181,11 +181,11 @@ fn window(text: &str) -> Result<Window, Diagnostic> {
         return if second.is_some() {
             Err(diagnostic())
         } else {
-            Ok(Window { days: ALL, span: TimeSpan::parse(first)? })
+            Ok(Window { days: ALL, span: DailyHours::parse(first)? })
         };
     }
     let days = days(first).ok_or_else(diagnostic)?;
-    let span = second.map_or(Ok(TimeSpan::WHOLE_DAY), TimeSpan::parse)?;
+    let span = second.map_or(Ok(DailyHours::WHOLE_DAY), DailyHours::parse)?;
     Ok(Window { days, span })
 }
 

@@ -14,8 +14,9 @@ use secrecy::{ExposeSecret, SecretString};
 use super::key::Transport;
 use super::lines::Section;
 use super::problems::{Diagnostic, Place, Problems};
+use super::section_view::View;
 use super::values;
-use super::view::{View, Written};
+use super::written_value::Written;
 
 /// A secret of the settings: never shown, but comparable.
 #[derive(Clone, Debug)]

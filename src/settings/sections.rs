@@ -6,8 +6,8 @@ use super::key::SectionKind;
 use super::lines::{self, Section};
 use super::problems::{Diagnostic, Place, Problems};
 use super::ranges;
+use super::section_view::View;
 use super::values;
-use super::view::View;
 use crate::text::is_plain;
 
 /// The file's sections by kind; directories and vessels with their names.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problems::{Diagnostic, Place};
+use super::section_view::View;
 use super::ssh_config::{self, Advice, Asked, Hop, Jump, Source, Trouble};
 use super::ssh_host::{ALIVE, HostKeyPolicy, SshHost};
 use super::values::{self, SOCKET};
 use super::vessel_route::{Address, RouteKeys, SshConfig};
-use super::view::View;
 use super::way::Way;
 
 /// Maximum number of hops. A longer chain is probably a cycle.

@@ -2,7 +2,8 @@
 
 use super::key::{Filled, KnownKey, Preset, Reload, Secrecy, SectionKind, Transport};
 use super::problems::Diagnostic;
-use super::view::{View, Written};
+use super::section_view::View;
+use super::written_value::Written;
 
 /// A key of the section type `S`.
 pub(super) struct Key<S: 'static> {

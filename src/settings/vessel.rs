@@ -24,13 +24,14 @@ use super::problems::{Diagnostic, Place};
 use super::rate::{self, RateSchedule};
 use super::reserve::{self, Reserve};
 use super::schedule::{self, Schedule};
+use super::section_view::View;
 use super::ssh_host::SshHost;
 use super::ssh_route;
 use super::table::{self, Key, field, key};
 use super::values;
 use super::vessel_route::{self, RouteKeys};
-use super::view::{View, Written};
 use super::way::Way;
+use super::written_value::Written;
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName};
 
 /// `[Vessel y]`.

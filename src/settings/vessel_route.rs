@@ -14,7 +14,7 @@ use super::ssh_config::{self, Jump};
 use super::ssh_host::HostKeyPolicy;
 use super::table::{self, Field, Key, field, key};
 use super::values;
-use super::view::Written;
+use super::written_value::Written;
 
 /// The route settings in a vessel's section and in `[DEFAULT]`; `None` for missing values.
 #[derive(Clone, Default)]

@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 
 use super::attributes::{looks_like, seen};
 use super::delta::{Delta, copies_by_command, copies_in_order};
-use super::held::Held;
+use super::resume_state::ResumeState;
 use super::signing::sign_on_the_way;
 use super::transfers::{Transfers, source_fault};
 use crate::digest::Digest;
@@ -152,7 +152,7 @@ async fn has_same_samples(version: &Version, source: &Source, file: &RemoteFile)
 
 impl CopySource {
     /// Plans the copy.
-    pub(super) fn plan(&self, version: &Version, held: &Held) -> Delta {
+    pub(super) fn plan(&self, version: &Version, held: &ResumeState) -> Delta {
         Delta::whole(version.stamp.size, held, self.path.clone(), Some(self.file.clone()))
     }
 

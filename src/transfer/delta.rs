@@ -17,8 +17,8 @@ use super::attributes::looks_like;
 use super::clone_file::clone_file;
 use super::delta_plan::{DeltaPlan, Step};
 use super::growing_hash::{grown, hash_as_it_grows};
-use super::held::Held;
 use super::ranges::HeldPart;
+use super::resume_state::ResumeState;
 use super::signing::{signature, wish};
 use super::sweep::remove_parts;
 use super::transfers::{Transfers, source_fault};
@@ -71,8 +71,8 @@ struct Old {
 
 impl Delta {
     /// Plans to copy the rest of a file from another file on the vessel with the same content.
-    pub(super) fn whole(size: u64, held: &Held, path: RemotePath, opened: Option<RemoteFile>) -> Self {
-        let Held { joined, parts } = held;
+    pub(super) fn whole(size: u64, held: &ResumeState, path: RemotePath, opened: Option<RemoteFile>) -> Self {
+        let ResumeState { joined, parts } = held;
         let plan = DeltaPlan::whole(size).after(*joined);
         Self { plan, joined: *joined, held: parts.clone(), old: Old { path, opened, is_whole: true } }
     }
@@ -82,11 +82,11 @@ impl Delta {
     pub(super) fn from_blocks(
         session: &Session,
         (old, new): (&Signature, &Signature),
-        held: &Held,
+        held: &ResumeState,
         path: RemotePath,
         opened: Option<RemoteFile>,
     ) -> Option<Self> {
-        let Held { joined, parts } = held;
+        let ResumeState { joined, parts } = held;
         let plan = DeltaPlan::new(old, new).after(*joined);
         let plan = if copies_in_order(session) { plan } else { plan.without_short_copies(LEAST_COPY) };
         let (kept, sent) = (plan.kept_bytes(), plan.sent_bytes());
@@ -129,7 +129,7 @@ pub(super) async fn plan(
     transfers: &Transfers,
     version: &Version,
     source: &Source,
-    held: &Held,
+    held: &ResumeState,
     there: Option<&Attrs>,
     last: Option<&LastDelivered>,
 ) -> Result<Option<Delta>, Fault> {

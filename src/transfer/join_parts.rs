@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::append::{append, cut};
 use super::growing_hash::{grown, hash_as_it_grows};
-use super::parts::PartsUpload;
+use super::parts_upload::PartsUpload;
 use super::ranges::{Part, Piece};
 use crate::fault::Fault;
 use crate::names::Stream;

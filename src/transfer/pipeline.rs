@@ -8,12 +8,12 @@ use super::copy_source::{self, CopySource, note_saved};
 use super::delta::{self, Delta, copies_in_order};
 use super::end_in_shell::{self, End, may_end};
 use super::existing::{already_there, flush_found, may_be_taken, remove_leftovers, update_owner_and_mode, was_taken};
-use super::held::{Held, held};
 use super::move_file::{FileMove, move_file};
 use super::move_tree::move_tree;
 use super::moved_files::wait_for_copies;
-use super::parts::{PartsUpload, goes_in_parts};
+use super::parts_upload::{PartsUpload, goes_in_parts};
 use super::publish::{finish, publish};
+use super::resume_state::{ResumeState, resume_state};
 use super::same_host::{is_proven, prove_elsewhere, prove_elsewhere_first, refuse_own_place};
 use super::send_to_loop::{self, Sent, may_have_gone, remove_loop_files};
 use super::signing;
@@ -225,8 +225,8 @@ async fn prepare_large(
     let job = is_sent_whole.then(|| session.channels.job(delivery.version.stamp.size));
     let looking = async {
         match in_parts || !found.is_empty() {
-            true => held(session, delivery, assembly).await,
-            false => Ok(Held::default()),
+            true => resume_state(session, delivery, assembly).await,
+            false => Ok(ResumeState::default()),
         }
     };
     // On a long path, the assembly of a first attempt is created meanwhile. The state is recorded first, so that the
@@ -317,7 +317,7 @@ async fn plan_copies(
     transfers: &Transfers,
     delivery: &Delivery,
     source: &Source,
-    held: &Held,
+    held: &ResumeState,
     old: Option<&Attrs>,
     there: &mut There,
 ) -> Result<(Option<Delta>, Option<(OpenSimilar, u64)>), Fault> {

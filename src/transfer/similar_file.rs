@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 
 use super::copy_source::{may_use, open};
 use super::delta::{Delta, copies_by_command, copies_in_order};
-use super::held::Held;
+use super::resume_state::ResumeState;
 use super::signing::{signature, wish};
 use super::transfers::{Transfers, source_fault};
 use crate::fault::Fault;
@@ -127,7 +127,7 @@ pub(super) async fn plan(
     transfers: &Transfers,
     version: &Version,
     source: &Source,
-    held: &Held,
+    held: &ResumeState,
     files: &[OpenSimilar],
 ) -> Result<Option<(Delta, usize)>, Fault> {
     let Some(first) = files.first() else { return Ok(None) };

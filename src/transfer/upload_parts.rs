@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::compressing::{LENGTHS, Shrunk};
-use super::parts::PartsUpload;
+use super::parts_upload::PartsUpload;
 use super::ranges::Piece;
 use super::sweep::remove_parts;
 use super::write::{Taken, write_and_close};

@@ -4,7 +4,6 @@
 
 mod agent;
 mod algorithms;
-mod auth;
 mod certificate;
 mod client_config;
 mod client_handler;
@@ -19,6 +18,7 @@ mod hop_tunnel;
 mod host_key;
 mod key_file;
 mod link_meter;
+mod login;
 mod login_limit;
 mod login_order;
 mod path_state;

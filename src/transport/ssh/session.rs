@@ -9,7 +9,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::SshEnvironment;
 use super::algorithms::in_words;
-use super::auth::{Login, Refused};
 use super::client_config::{config, wants_zlib};
 use super::client_handler::{ClientHandler, SharedNotes};
 use super::congestion;
@@ -19,6 +18,7 @@ use super::endpoint::Endpoint;
 use super::handshake_error::{handshake, login_refused, no_version, with_banner, with_note};
 use super::hop_tunnel;
 use super::host_key::{HostKeys, SeenKey};
+use super::login::{Login, Refused};
 use super::login_limit::{Admission, Rank};
 use super::login_order::{Lead, RoundTrip, Turn};
 use super::quickack::QuickAck;

@@ -1,4 +1,4 @@
-//! Data of a file that unfinished attempts have left on the vessel.
+//! Where an upload is resumed: the data of a file that unfinished attempts have left on the vessel.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use crate::transport::{Attrs, takes_name};
 
 /// Data of an unfinished file that the vessel already holds.
 #[derive(Default)]
-pub(crate) struct Held {
+pub(crate) struct ResumeState {
     /// Number of bytes at the start of the file that the assembly holds.
     pub(crate) joined: u64,
     /// The parts that hold ranges of the file.
@@ -37,16 +37,20 @@ struct Found {
 }
 
 /// Finds out which data the vessel holds of a file.
-pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &RemotePath) -> Result<Held, Fault> {
+pub(crate) async fn resume_state(
+    session: &Session,
+    delivery: &Delivery,
+    assembly: &RemotePath,
+) -> Result<ResumeState, Fault> {
     if delivery.state == DeliveryState::Pending {
-        return Ok(Held::default());
+        return Ok(ResumeState::default());
     }
     let found = match by_command(session, delivery, assembly).await {
         Some(found) => Some(found),
         None => by_sftp(session, delivery, assembly).await?,
     };
     // The vessel does not report the assembly's size, so the file is sent from the start.
-    let Some(Found { assembly: found, files }) = found else { return Ok(Held::default()) };
+    let Some(Found { assembly: found, files }) = found else { return Ok(ResumeState::default()) };
     if found == Some(None) {
         session.remote.remove(assembly).await.map_err(|e| e.fault())?;
     }
@@ -70,7 +74,7 @@ pub(crate) async fn held(session: &Session, delivery: &Delivery, assembly: &Remo
         let cut = session.remote.set(assembly, Attrs { size: Some(joined), ..Attrs::default() }).await;
         session.explained(cut, assembly, 0).await?;
     }
-    Ok(Held { joined, parts })
+    Ok(ResumeState { joined, parts })
 }
 
 /// Queries everything by one command, on a path where round trips cost more than processes. `None` if that fails.

@@ -7,12 +7,12 @@ const DAY: u16 = 24 * 60;
 
 /// From one minute of the day (inclusive) to another (exclusive), across midnight if the end is not later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TimeSpan {
+pub(super) struct DailyHours {
     from: u16,
     until: u16,
 }
 
-impl TimeSpan {
+impl DailyHours {
     /// The whole day.
     pub(super) const WHOLE_DAY: Self = Self { from: 0, until: DAY };
 

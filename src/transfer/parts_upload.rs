@@ -7,8 +7,8 @@ use futures_util::future::try_join_all;
 use tokio::sync::{Notify, OnceCell};
 
 use super::compressing::{Compressing, codec};
-use super::held::Held;
 use super::ranges::{HeldPart, Piece, RangeMap};
+use super::resume_state::ResumeState;
 use crate::compression::Codec;
 use crate::fault::Fault;
 use crate::link::{Job, Session};
@@ -51,7 +51,7 @@ impl<'a> PartsUpload<'a> {
         source: Source,
         (assembly, destination): (RemotePath, RemotePath),
         (job, opened): (Job, Option<RemoteFile>),
-        held: Held,
+        held: ResumeState,
     ) -> Self {
         let (size, longest) = (delivery.version.stamp.size, delivery.version.chunk_size);
         let ahead = longest.saturating_mul(CHUNKS_IN_TEMP_DIR);
