@@ -218,7 +218,9 @@ async fn run_with(
     let outcome = daemon.work(reloads).await;
     drop(pauses);
     stop_recording.cancel();
-    let recorded = recording.await.map_err(|e| Fault::daemon(format_args!("a task failed: {e}")));
+    let recorded = recording
+        .await
+        .map_err(|e| Fault::daemon(format_args!("the task that records the bytes on the links failed: {e}")));
     daemon.stop_background().await;
     views.end().await;
     outcome.and(recorded)?;

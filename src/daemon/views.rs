@@ -12,7 +12,7 @@ use crate::ledger::Work;
 use crate::names::DirectoryName;
 use crate::status::{self, Gatherer, Listening, Place, Running, Socket, Web};
 
-/// The running views: the services on the socket and at `Listen`.
+/// The running status services: one on the Unix socket, and one at the address in `Listen` if it is set.
 pub(super) struct Views {
     tasks: JoinSet<()>,
     stop: DropGuard,

@@ -102,8 +102,8 @@ pub trait Store:
         Duration::MAX
     }
 
-    /// Returns the ledger for the tasks of some work; `None` if this shore has the ledger for itself. Each of their updates is
-    /// refused unless this shore has the work, by the same acquisition.
+    /// Returns a handle to the ledger for the tasks of one piece of work; `None` if this shore uses the ledger alone. The
+    /// ledger rejects the handle's updates once this shore has lost the work, even if it acquires the work again.
     fn for_work(&self, _work: &Work) -> Option<Arc<dyn Store>> {
         None
     }

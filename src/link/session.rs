@@ -96,7 +96,8 @@ impl Link {
     }
 }
 
-/// One connection, with the knowledge about the vessel and the files created over it.
+/// The state of one session with a vessel: its main connection, the channels of all its connections, and facts about the
+/// vessel and the files that the session created there.
 pub(crate) struct Session {
     pub(crate) link: Link,
     pub(crate) remote: Remote,

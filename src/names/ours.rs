@@ -26,7 +26,7 @@ pub enum OurFile {
         /// The range of the file, and the stream that holds it.
         stream: Stream,
     },
-    /// The assembly of a file, in its destination directory.
+    /// The assembly: the hidden temporary file, in the destination directory, in which a file is put together.
     Assembly {
         /// The ledger's number of the delivery.
         delivery: i64,

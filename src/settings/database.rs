@@ -34,8 +34,10 @@ impl Database {
         }
     }
 
-    /// Parses a path, relative to the current directory, or a `postgresql://` address, as given on the command line. `lock`
-    /// is the file that one process on this host locks.
+    /// Parses a path, relative to the current directory, or a `postgresql://` address, as given on the command line.
+    ///
+    /// `lock` is the lock file of a ledger in PostgreSQL: a second process on this host that uses the same lock file
+    /// can't open the ledger. A path ignores it.
     ///
     /// # Errors
     /// When the address is invalid. The error names the expected form.

@@ -44,7 +44,7 @@ impl<'a> Placeholders<'a> {
             let Some(value) = self.value(word) else {
                 let remedy = match word {
                     "group" => "name a group with `Groups = …` in the vessel's section".to_owned(),
-                    "hostname" => "set the name of this host".to_owned(),
+                    "hostname" => "set this host's name with `hostnamectl set-hostname NAME`".to_owned(),
                     _ => format!("{{{word}}} has a value only in RemoteLocation, and {{vessel}} only for a vessel"),
                 };
                 return Err(Diagnostic::new(format!("`{{{word}}}` has no value here"), remedy));

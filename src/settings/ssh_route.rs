@@ -86,7 +86,7 @@ fn alias(view: &View<'_>, keys: &RouteKeys, advice: &Advice, is_socket: bool) ->
     }
     if !values::is_alias(view.name) && keys.host_keys.is_empty() {
         let message = format!(
-            "the vessel behind this socket is looked up in known_hosts by its name, and `{}` is not a valid name there",
+            "invalid host name `{}`: the vessel's name is looked up in known_hosts, because its address is a socket",
             view.name
         );
         view.problems

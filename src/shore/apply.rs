@@ -1,34 +1,40 @@
 //! Handling of the results of scans and path checks: files are queued to settle or to be read, directories and links
 //! are queued to be recorded. Missing paths are queued for deletion, or their deliveries are dropped.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use super::diff::{self, Looks};
 use super::ingest::DirectoryIngest;
 use super::known::Known;
-use super::scans::Scanned;
+use super::scans::{MountTables, Scanned};
 use super::settle::Judgement;
 use super::troubles::Concern;
 use super::{admit, mounts, moves};
 use crate::fault::Fault;
 use crate::ledger::CurrentVersion;
-use crate::local::{self, DiskError, Found, MountTable, OpenLocation, Scan};
+use crate::local::{self, DiskError, Found, OpenLocation, Scan};
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits, VersionKind};
 
 /// Maximum number of paths that are checked and looked up in the ledger at once. A larger ledger transaction would
 /// delay the deliveries.
 const LOOKS: usize = 1024;
+/// Maximum number of scans in a row that are discarded because mounts changed meanwhile. If mounts change during each scan,
+/// as where an automounter unmounts in a large tree, the files are taken in nevertheless.
+const DISCARDED: u32 = 5;
 
 impl DirectoryIngest {
     /// Scans the whole directory and waits for the result.
     pub(super) async fn rescan(&mut self) -> Result<(), Fault> {
-        self.scans.begin_rescan(&self.directory, &self.rules);
-        match self.scans.ended().await {
-            Some(ended) => self.end_scans(ended?).await,
-            None => Ok(()),
+        loop {
+            self.scans.begin_rescan(&self.directory, &self.rules);
+            if let Some(ended) = self.scans.ended().await {
+                self.end_scans(ended?).await?;
+            }
+            if self.discarded == 0 {
+                return Ok(());
+            }
         }
     }
 
@@ -41,12 +47,15 @@ impl DirectoryIngest {
             None if whole => self.directory.mended(|concern| *concern == Concern::Watch),
             None => {}
         }
-        let table = ended.mounts;
+        if self.is_discarded(ended.mounts.clone(), ended.followed_links()).await? {
+            return Ok(());
+        }
+        let tables = ended.mounts;
         for (below, scan) in ended.scans {
             match (below, scan) {
-                (None, Ok(scan)) => self.end_rescan(scan, &ended.known, table.clone()).await?,
+                (None, Ok(scan)) => self.end_rescan(scan, &ended.known, tables.clone()).await?,
                 (None, Err(error)) => self.location_failed(&error).await?,
-                (Some(path), Ok(scan)) => self.end_walk(path, scan, table.clone()).await?,
+                (Some(path), Ok(scan)) => self.end_walk(path, scan, tables.clone()).await?,
                 (Some(_), Err(error)) => self.complain(&error),
             }
         }
@@ -54,7 +63,27 @@ impl DirectoryIngest {
         Ok(())
     }
 
-    async fn end_rescan(&mut self, mut scan: Scan, seen: &Known, table: Option<Arc<MountTable>>) -> Result<(), Fault> {
+    /// Decides whether the results of scans are discarded, because a file system was mounted or unmounted meanwhile: the scans
+    /// may have found files from before and from after. Another scan follows. `tables` are the mount tables before and after
+    /// the scans, and `links` the links that they followed.
+    async fn is_discarded(&mut self, tables: MountTables, links: BTreeSet<RelPath>) -> Result<bool, Fault> {
+        let changed = match tables {
+            [Some(before), Some(after)] if self.repeats_deletions() && self.discarded < DISCARDED => {
+                self.mounts.differ(&self.directory, before, after, links).await?
+            }
+            _ => false,
+        };
+        self.discarded = if changed { self.discarded + 1 } else { 0 };
+        if changed {
+            tracing::debug!(directory = %self.directory.settings.name, "Scanning again: mounts changed during the scan");
+            // The kernel drops watches on an unmounted file system without notice.
+            self.scans.forget_watches();
+            self.scans.rescan_in(Duration::ZERO);
+        }
+        Ok(changed)
+    }
+
+    async fn end_rescan(&mut self, mut scan: Scan, seen: &Known, tables: MountTables) -> Result<(), Fault> {
         self.directory.mended(|concern| *concern == Concern::Location);
         if std::mem::take(&mut self.away) {
             tracing::info!(directory = %self.directory.settings.name, "The directory can be used again");
@@ -78,7 +107,7 @@ impl DirectoryIngest {
         }
         let (unread, links) = (diff::unread(&scan, self.rules.location()), std::mem::take(&mut scan.links));
         let missing = self.apply_scan(scan, known, &unread).await?;
-        let held = self.remember_mounts(None, links, &missing, &unread, table).await?;
+        let held = self.remember_mounts(None, links, &missing, &unread, tables).await?;
         if missing.iter().all(|path| held.iter().any(|change| !change.path.is_empty() && change.concerns(path))) {
             // All missing paths are below file systems that changed, and those deletions are held back separately. So
             // the trouble of the whole directory is over. If no path is missing, the location also no longer counts as
@@ -112,14 +141,14 @@ impl DirectoryIngest {
         Ok(())
     }
 
-    async fn end_walk(&mut self, path: RelPath, mut scan: Scan, table: Option<Arc<MountTable>>) -> Result<(), Fault> {
+    async fn end_walk(&mut self, path: RelPath, mut scan: Scan, tables: MountTables) -> Result<(), Fault> {
         let mut known = self.known_in(&path).await?;
         if self.record_moved_trees(&scan, &known).await? {
             known = self.known_in(&path).await?;
         }
         let (unread, links) = (diff::unread(&scan, self.rules.location()), std::mem::take(&mut scan.links));
         let missing = self.apply_scan(scan, known, &unread).await?;
-        self.remember_mounts(Some(&path), links, &missing, &unread, table).await.map(drop)
+        self.remember_mounts(Some(&path), links, &missing, &unread, tables).await.map(drop)
     }
 
     /// Returns the versions that a path and the paths below it hold, sorted by path.
@@ -158,12 +187,12 @@ impl DirectoryIngest {
         links: Vec<RelPath>,
         missing: &[RelPath],
         unread: &[RelPath],
-        table: Option<Arc<MountTable>>,
+        tables: MountTables,
     ) -> Result<Vec<local::Change>, Fault> {
         if !self.repeats_deletions() {
             return Ok(Vec::new());
         }
-        let scanned = mounts::Scanned { within, links, missing, unread, table };
+        let scanned = mounts::Scanned { within, links, missing, unread, tables };
         let remembered = self.mounts.remember(&self.directory, scanned).await?;
         if remembered.changed {
             // The kernel drops watches on an unmounted file system without notice.

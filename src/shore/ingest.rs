@@ -70,6 +70,8 @@ pub(super) struct DirectoryIngest {
     started: Instant,
     /// Whether a scan of the whole location has ended, successfully or not.
     pub(super) scanned: bool,
+    /// Number of the latest scans in a row that were discarded because mounts changed meanwhile.
+    pub(super) discarded: u32,
     /// Whether the last scan of the whole location failed.
     pub(super) away: bool,
     /// Whether the location was missing or replaced, and no scan since then has found all known paths.
@@ -99,6 +101,7 @@ impl DirectoryIngest {
             batches: JoinSet::new(),
             started: Instant::now(),
             scanned: false,
+            discarded: 0,
             away: false,
             low_space,
             said_of_room: None,

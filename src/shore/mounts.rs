@@ -2,9 +2,10 @@
 //! are not deletions.
 //!
 //! The ledger stores the file systems mounted at and below a location, as of the last scan that found all their files,
-//! so that a change is detected even after a restart. A scan reads the mount table before it begins, so that a file
-//! system that is unmounted after the scan has found its files counts as changed as well. If another file system is mounted at a path now, deletions below
-//! that path are held back. The new file system is stored once no file below the path is missing, or if
+//! so that a change is detected even after a restart. A scan reads the mount table before it begins and after it has
+//! ended; if the two differ, its results are discarded and another scan follows. A file system that is unmounted after
+//! the scan has found its files counts as changed as well. If another file system is mounted at a path now, deletions
+//! below that path are held back. The new file system is stored once no file below the path is missing, or if
 //! `--allow-deletes` is given.
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Directory;
+use super::scans::MountTables;
 use super::troubles::Concern;
 use crate::fault::Fault;
 use crate::local::{self, Change, DiskError, MountTable, Mounts};
@@ -31,7 +33,8 @@ pub(super) struct MountWatch {
     last: Mounts,
 }
 
-/// The current mounts and their differences from the stored ones, or an error if the location can't be found.
+/// The current mounts and their differences from the stored ones, or an error if the location can't be found or the mount
+/// table can't be read.
 pub(super) type Looked = Result<(Mounts, Vec<Change>), DiskError>;
 
 /// Missing paths, without those that are held back because their file system changed.
@@ -53,8 +56,7 @@ pub(super) struct Scanned<'a> {
     pub(super) missing: &'a [RelPath],
     /// Paths that could not be read.
     pub(super) unread: &'a [RelPath],
-    /// The mount table from before the scan; `None` if it could not be read.
-    pub(super) table: Option<Arc<MountTable>>,
+    pub(super) tables: MountTables,
 }
 
 /// Result of storing the mounts after a scan.
@@ -71,11 +73,7 @@ pub(super) struct Remembered {
 impl MountWatch {
     /// Determines the current mounts and their differences from the stored ones.
     pub(super) async fn look(&mut self, directory: &Directory) -> Result<Looked, Fault> {
-        let remembered = match self.remembered.take() {
-            Some(remembered) => remembered,
-            None => directory.ledger.mounts(&directory.settings.name).await.map_err(|e| e.fault())?,
-        };
-        self.remembered = Some(remembered.clone());
+        let remembered = self.stored(directory).await?;
         let (location, links) = (directory.settings.location.clone(), self.links.clone());
         let look = move || {
             let mounts = Mounts::look(&location, &links, &remembered)?;
@@ -83,6 +81,30 @@ impl MountWatch {
             Ok((mounts, changes))
         };
         directory.on_disk(look).await
+    }
+
+    /// Returns the stored mounts.
+    async fn stored(&mut self, directory: &Directory) -> Result<Vec<Mount>, Fault> {
+        let stored = match self.remembered.take() {
+            Some(stored) => stored,
+            None => directory.ledger.mounts(&directory.settings.name).await.map_err(|e| e.fault())?,
+        };
+        Ok(self.remembered.insert(stored).clone())
+    }
+
+    /// Returns whether a file system was mounted or unmounted between the readings of two mount tables. `links` are followed,
+    /// besides those of earlier scans.
+    pub(super) async fn differ(
+        &mut self,
+        directory: &Directory,
+        before: Arc<MountTable>,
+        after: Arc<MountTable>,
+        mut links: BTreeSet<RelPath>,
+    ) -> Result<bool, Fault> {
+        links.extend(self.links.iter().cloned());
+        let known = self.stored(directory).await?;
+        let differ = move || !before.mounts(&links, &known).are_as_in(&after.mounts(&links, &known));
+        directory.on_disk(differ).await
     }
 
     /// Holds back deletions of paths whose file system changed. `before` are the mounts before the paths were checked.
@@ -95,9 +117,14 @@ impl MountWatch {
         if gone.is_empty() || directory.allow_deletes {
             return Ok(Visible { gone, ..Visible::default() });
         }
-        // If the location can't be found, `Deletions::reason_to_hold` reports that.
-        let (Ok((before, mut changes)), Ok((after, changed))) = (before, self.look(directory).await?) else {
-            return Ok(Visible { gone, ..Visible::default() });
+        let ((before, mut changes), (after, changed)) = match (before, self.look(directory).await?) {
+            (Ok(before), Ok(after)) => (before, after),
+            // Without the mounts, files of an unmounted disk can't be told from deleted files, so all deletions wait.
+            (Err(error), _) | (_, Err(error)) => {
+                let location_moved =
+                    Some(format!("may lack a mounted disk, because its mounts are not known: {error}"));
+                return Ok(Visible { gone, location_moved, ..Visible::default() });
+            }
         };
         if !after.are_as_in(&before) {
             return Ok(Visible { again: gone, ..Visible::default() });
@@ -130,21 +157,29 @@ impl MountWatch {
             None => self.links = links,
             Some(_) => self.links.extend(links),
         }
-        let Ok((now, changes)) = self.look(directory).await? else { return Ok(Remembered::default()) };
-        let before = self.remembered.take().unwrap_or_default();
-        let (table, links, known) = (scanned.table.clone(), self.links.clone(), before.clone());
-        // If the earlier mount table could not be read, only the current mounts are known.
-        let earlier = directory.on_disk(move || table.map(|table| table.mounts(&links, &known))).await?;
+        // Without the mounts of both times, the stored ones stay.
+        let [Some(earlier), Some(now)] = scanned.tables.clone() else { return Ok(Remembered::default()) };
+        let before = self.stored(directory).await?;
+        let (location, links, known) = (directory.settings.location.clone(), self.links.clone(), before.clone());
+        let look = move || {
+            let (earlier, now) = (earlier.mounts(&links, &known), now.mounts(&links, &known));
+            // The files were found among the mounts of the scan. A reading of this moment has the IDs of the file systems
+            // behind links too, and stands for these mounts if none has changed since.
+            let current = Mounts::look(&location, &links, &known).ok().filter(|current| current.are_as_in(&now));
+            (earlier, current.unwrap_or(now))
+        };
+        let (earlier, now) = directory.on_disk(look).await?;
+        let changes = now.changes(&before);
         let is_settled = |change: &Change| directory.allow_deletes || scanned.is_whole_below(change);
         let held: Vec<_> = changes.into_iter().filter(|change| !is_settled(change)).collect();
         let is_held = |mount: &Mount| held.iter().any(|change| lies_in(&mount.path, &change.path));
-        let meanwhile = earlier.as_ref().map(|earlier| now.differences(earlier)).unwrap_or_default();
+        let meanwhile = now.differences(&earlier);
         let mut mounts: Vec<Mount> =
             now.all().filter(|mount| !is_held(mount) && !meanwhile.contains(&mount.path)).cloned().collect();
         mounts.extend(before.iter().filter(|mount| is_held(mount)).cloned());
-        let mount_before = |path: &Vec<u8>| earlier.as_ref().and_then(|earlier| earlier.mount_at(path)).cloned();
-        let scanned_with =
-            meanwhile.iter().map(|path| mount_before(path).unwrap_or_else(|| local::uncertain(path.clone())));
+        let scanned_with = meanwhile
+            .iter()
+            .map(|path| earlier.mount_at(path).cloned().unwrap_or_else(|| local::uncertain(path.clone())));
         mounts.extend(scanned_with.filter(|mount| !is_held(mount)));
         mounts.sort_by(|a, b| a.path.cmp(&b.path));
         if mounts != before {

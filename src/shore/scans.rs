@@ -24,14 +24,16 @@ const WALKS: usize = 64;
 /// Capacity of the hint queue. Changes whose hints don't fit into it are found by a rescan.
 const HINTS: usize = 16 * 1024;
 
+/// The mount tables from before and after a scan; `None` if they could not be read.
+pub(super) type MountTables = [Option<Arc<MountTable>>; 2];
+
 /// Results of scans.
 pub(super) struct Scanned {
     /// Scans of the whole location (`None`) or of a directory below it.
     pub(super) scans: Vec<(Option<RelPath>, Result<Scan, DiskError>)>,
     /// What the ledger knew before a scan of the whole location; nothing for other scans.
     pub(super) known: Known,
-    /// The mount table from before the scans; `None` if it could not be read.
-    pub(super) mounts: Option<Arc<MountTable>>,
+    pub(super) mounts: MountTables,
     /// Whether the location had been replaced by another directory than the watched one.
     pub(super) was_stale: bool,
     /// Error of the first directory that could not be watched; `None` if all directories are watched.
@@ -45,6 +47,12 @@ impl Scanned {
     /// Returns whether the whole location was scanned.
     pub(super) fn is_whole(&self) -> bool {
         self.scans.iter().any(|(below, _)| below.is_none())
+    }
+
+    /// Returns the links to directories that the scans followed.
+    pub(super) fn followed_links(&self) -> BTreeSet<RelPath> {
+        let links = self.scans.iter().filter_map(|(_, scan)| Some(&scan.as_ref().ok()?.links));
+        links.flatten().cloned().collect()
     }
 }
 
@@ -157,7 +165,8 @@ impl Scans {
                     Err(error) => unwatched = Some(error),
                 }
             }
-            let mounts = MountTable::read(rules.location()).ok().map(Arc::new);
+            let mounts = || MountTable::read(rules.location()).ok().map(Arc::new);
+            let mounts_before = mounts();
             let mut scans = Vec::with_capacity(below.len());
             for below in below {
                 let mut enter = |directory: &Path, inode| {
@@ -170,7 +179,7 @@ impl Scans {
                 let scan = local::scan(&rules, below.as_ref(), &mut enter, &mut is_known);
                 scans.push((below, scan));
             }
-            Scanned { scans, known, mounts, watcher, was_stale, unwatched, begun }
+            Scanned { scans, known, mounts: [mounts_before, mounts()], watcher, was_stale, unwatched, begun }
         };
         self.running.spawn(async move {
             let known = match is_whole {

@@ -1,4 +1,5 @@
-//! The input of a file's history, and the texts that its parts share.
+//! [`Reporter`], the input for the history of one file, and helpers of the modules that write the history: the disk
+//! timeout, local times, and quoting for a shell.
 
 use std::time::Duration;
 

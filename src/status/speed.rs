@@ -20,7 +20,7 @@ pub struct Speed {
     pub limit: String,
     /// The same in words.
     pub verdict: String,
-    /// The way in use; `null` if the vessel has only one.
+    /// The name of the way (link or address) in use; `null` if the vessel has only one way or is not connected.
     pub way: Option<String>,
     /// The connections; `null` without TCP connections, as with `Transport = local`.
     pub path: Option<PathStatus>,

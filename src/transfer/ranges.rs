@@ -303,8 +303,8 @@ impl RangeMap {
         self.joined
     }
 
-    /// Returns the number of missing bytes, without those that are being uploaded or are reserved. An unfinished stream
-    /// counts with the part of its range that is still to be sent.
+    /// Returns the number of missing bytes, without those that are being uploaded or are reserved. Of the range of an
+    /// interrupted compressed stream, it counts the share that corresponds to the unsent bytes of the stream.
     pub(super) fn missing_bytes(&self) -> u64 {
         let unfinished = self.unfinished.values().map(|(stream, has)| {
             let length = stream.end - stream.start;

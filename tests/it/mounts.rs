@@ -100,6 +100,20 @@ fn a_start_without_the_file_system_deletes_nothing_but_with_a_persons_word() {
     assert_eq!(fleet.once().code, Some(0));
 }
 
+/// Where the mount table can't be read, a deleted file looks like one of a disk that was unmounted.
+#[test]
+fn without_the_mount_table_nothing_is_deleted() {
+    let Some((fleet, sub, nothing)) = stage(deleting()) else { return };
+    fs::write(sub.join("a"), "deleted later").unwrap();
+    assert_eq!(fleet.once().code, Some(0));
+    fs::remove_file(sub.join("a")).unwrap();
+    let daemon = fleet.run_with(&Mounts::default().bind(&nothing, Path::new("/proc")));
+    daemon.wait_for_log(&["nothing is deleted on the vessels", "mountinfo", "--allow-deletes"]);
+    fleet.assert_equal("v", "sub/a", b"deleted later");
+    daemon.terminate();
+    assert_eq!((fleet.once().code, fleet.held("v", "sub/a")), (Some(0), None));
+}
+
 /// The files of the disk were found, and when the mounts are looked at, it is not mounted any more.
 #[test]
 fn a_file_system_unmounted_during_a_scan_deletes_nothing() {

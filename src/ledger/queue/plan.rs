@@ -6,7 +6,8 @@ use super::{LanePlace, QueueFilter, QueueLane, QueuePosition, QueueRank, QueueSt
 use crate::names::DirectoryName;
 use crate::records::DeliveryId;
 
-/// A stage as the ranges of its lanes. A lane without ranges is left out of the listing.
+/// One [`QueueStage`] of a vessel's queue, with the index ranges to read for each of its lanes. A lane without ranges is
+/// not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stage {
     pub(super) lanes: Vec<Vec<RangeOf>>,

@@ -74,8 +74,8 @@ pub struct VesselStatus {
     /// `Transport = local`.
     #[serde(default)]
     pub link_bytes: Option<LinkBytes>,
-    /// Bytes on the link to the vessel today, in UTC, as recorded in the ledger, which happens every few seconds; `null`
-    /// when there were none.
+    /// Bytes on the link to the vessel today (UTC), as recorded in the ledger; `null` when there were none. They are
+    /// recorded up to 65 s late.
     #[serde(default)]
     pub link_bytes_today: Option<LinkBytes>,
     /// Bytes on the link to the vessel this month, in UTC, as recorded in the ledger; `null` when there were none.

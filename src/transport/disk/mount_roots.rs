@@ -93,7 +93,11 @@ impl MountRoots {
                     format!("{what} does not exist"),
                     "mount its disk, or create it: with Transport = local contentmonster never creates it",
                 ),
-                e => away(format!("{what} can't be used: {e}"), "make it a directory that contentmonster may use"),
+                e => away(
+                    format!("{what} can't be used: {e}"),
+                    "make it a directory that contentmonster's user can read and write, with search permission (x) \
+                     on every directory above it",
+                ),
             })?;
             if let Some(source) = target.sources.iter().find(|source| overlap(&wanted.path, source)) {
                 let why = format!("{what} overlaps with {}, whose files are copied", source.display());

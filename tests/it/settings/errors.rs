@@ -331,7 +331,7 @@ Port = 22
     settings.ini:8: [Link vsat] Cost: invalid cost `much`; expected a price per amount of data, such as 0.25 EUR/MB, 12/GB, or 0
     settings.ini:13: [Vessel b] Address: the address `b.example` is there twice; keep one of the two
     settings.ini:15: [Vessel c] Address: invalid socket `unix:run/c.sock`; expected an absolute path, such as unix:/run/contentmonster/vessel.sock
-    settings.ini:17: [Vessel d d] Address: the vessel behind this socket is looked up in known_hosts by its name, and `d d` is not a valid name there; write `HostKeyAlias = …`, or HostKey
+    settings.ini:17: [Vessel d d] Address: invalid host name `d d`: the vessel's name is looked up in known_hosts, because its address is a socket; write `HostKeyAlias = …`, or HostKey
     settings.ini:20: [Vessel e] ProxyJump: has no effect on a socket of this host, through which the vessel dials in; remove the line
     settings.ini:23: [Vessel f] Budget: the budget of 1 MB/day is less than one chunk of 10485760 bytes (ChunkSize); raise the budget, or make ChunkSize in [MONSTER] smaller
     settings.ini:28: [Vessel g] Address.lte: has no effect with Transport = local, which uses no SSH; remove the line
