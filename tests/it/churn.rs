@@ -22,6 +22,9 @@ pub(crate) fn how_long() -> Duration {
 
 /// How long the trees may differ after it: a busy machine gets more.
 pub(crate) const SETTLED: Duration = Duration::from_secs(10);
+/// How long a test waits until the trees are equal before it fails. A loaded machine may need many times what a quiet one
+/// does.
+pub(crate) const GIVE_UP: Duration = Duration::from_secs(150);
 
 /// Random work on a tree.
 pub(crate) struct Churn {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rstest::rstest;
 
-use crate::churn::{Churn, SETTLED, how_long};
+use crate::churn::{Churn, GIVE_UP, how_long};
 use crate::fleet::Fleet;
 use crate::fleet::clocked::SetClock;
 use crate::fleet::daemon::Daemon;
@@ -295,7 +295,7 @@ fn run(seed: u64, everything: bool) {
         if different.is_empty() {
             break;
         }
-        assert!(stopped.elapsed() < SETTLED * 3, "seed {seed}, still different:\n{}", different.join("\n"));
+        assert!(stopped.elapsed() < GIVE_UP, "seed {seed}, still different:\n{}", different.join("\n"));
         std::thread::sleep(Duration::from_millis(50));
     }
     for place in PLACES {

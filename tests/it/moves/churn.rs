@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 
 use super::{local_mirror, receipts};
-use crate::churn::{Churn, SETTLED, how_long};
+use crate::churn::{Churn, GIVE_UP, how_long};
 use crate::fleet::Fleet;
 use crate::fleet::plan::Kind;
 use crate::fleet::tree::{differences, tree};
@@ -59,7 +59,7 @@ fn moves_and_kills(fleet: &Fleet, seed: u64, there: &Path, cut: impl Fn()) {
         if different.is_empty() {
             break;
         }
-        assert!(stopped.elapsed() < SETTLED * 4, "still different:\n{}", different.join("\n"));
+        assert!(stopped.elapsed() < GIVE_UP, "still different:\n{}", different.join("\n"));
         std::thread::sleep(Duration::from_millis(50));
     }
     let moved = receipts(fleet).lines().filter(|line| line.contains("moved on the vessel")).count();
