@@ -3,7 +3,8 @@
 //! Small files are sent to a loop in the vessel's shell. When the connection is lost, bytes that are still on the way
 //! reach the loop after another connection has removed its files and delivered the file again. The loop then begins the
 //! file, waits for the rest until the server notices that the connection is gone, which may take hours, and only then
-//! removes what it has.
+//! removes what it has. A request to create an assembly by SFTP may arrive late too, after another connection has
+//! published the file; its assembly stays empty, because the data would need the answer to it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,14 +25,31 @@ const MOST: usize = 4096;
 pub(crate) struct LateFile {
     pub(crate) delivery: DeliveryId,
     pub(crate) path: RemotePath,
+    pub(crate) which: Which,
     due: Instant,
 }
 
+/// Whether a late file is removed whatever it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Any file: no attempt continues with it.
+    Any,
+    /// Only an empty file: the delivery may be waiting for an attempt that continues with what the file holds.
+    Empty,
+}
+
 /// The files that are to be removed once more, in the order in which they are due.
-#[derive(Default)]
 pub(crate) struct LateFiles {
     files: Mutex<Vec<LateFile>>,
     added: Notify,
+    /// When the session began.
+    began: Instant,
+}
+
+impl Default for LateFiles {
+    fn default() -> Self {
+        Self { files: Mutex::default(), added: Notify::new(), began: Instant::now() }
+    }
 }
 
 impl LateFiles {
@@ -40,12 +58,12 @@ impl LateFiles {
     }
 
     /// Adds the temporary files of an earlier attempt of a delivery.
-    pub(crate) fn add(&self, delivery: DeliveryId, paths: impl IntoIterator<Item = RemotePath>) {
+    pub(crate) fn add(&self, delivery: DeliveryId, which: Which, paths: impl IntoIterator<Item = RemotePath>) {
         let mut files = self.files();
         for path in paths {
             files.retain(|known| known.path != path);
             if files.len() < MOST {
-                files.push(LateFile { delivery, path, due: Instant::now() + ON_THE_WAY });
+                files.push(LateFile { delivery, path, which, due: Instant::now() + ON_THE_WAY });
             }
         }
         self.added.notify_one();
@@ -68,6 +86,14 @@ impl LateFiles {
         }
     }
 
+    /// Adds the assembly of an earlier attempt of a delivery, which is removed if it is empty then. Does nothing once the
+    /// connections before this session's are gone for so long that none of their requests can arrive any more.
+    pub(crate) fn add_empty(&self, delivery: DeliveryId, assembly: RemotePath) {
+        if self.began.elapsed() < ON_THE_WAY {
+            self.add(delivery, Which::Empty, [assembly]);
+        }
+    }
+
     /// Takes over the files of an earlier connection to the same host.
     pub(crate) fn take_over(&self, earlier: &Self) {
         let mut files = self.files();
@@ -87,11 +113,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn assemblies_are_added_only_while_requests_of_an_earlier_connection_may_arrive() {
+        let files = LateFiles::default();
+        files.add_empty(DeliveryId(1), path("/a"));
+        tokio::time::advance(ON_THE_WAY).await;
+        files.add_empty(DeliveryId(2), path("/b"));
+        let first = files.due().await;
+        assert_eq!((first.path, first.which), (path("/a"), Which::Empty));
+        assert!(files.files().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn files_are_due_half_a_minute_after_they_were_last_added() {
         let files = LateFiles::default();
-        files.add(DeliveryId(1), [path("/a"), path("/b")]);
+        files.add(DeliveryId(1), Which::Any, [path("/a"), path("/b")]);
         tokio::time::advance(ON_THE_WAY / 2).await;
-        files.add(DeliveryId(2), [path("/a")]);
+        files.add(DeliveryId(2), Which::Empty, [path("/a")]);
         let began = Instant::now();
         let first = files.due().await;
         assert_eq!((first.path, first.delivery, began.elapsed()), (path("/b"), DeliveryId(1), ON_THE_WAY / 2));

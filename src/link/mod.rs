@@ -30,6 +30,7 @@ pub use allowance::{Allowance, Closed, Purse};
 pub(crate) use channel_pool::{Coming, Job, WORTH_BYTES};
 pub use compressor::Compressor;
 pub(crate) use compressor::{Compressed, Memory};
+pub(crate) use late_files::{LateFile, Which};
 pub(crate) use new_file::{OURS, loop_assembly, open_new, probe_beside};
 pub(crate) use preconnect::begin as preconnect;
 pub(crate) use send_gate::SendRules;

@@ -8,7 +8,7 @@ use super::send_to_loop::loop_marker;
 use super::sweep::remove_with_companions;
 use super::transfers::Transfers;
 use crate::fault::Fault;
-use crate::link::{Session, loop_assembly};
+use crate::link::{Session, Which, loop_assembly};
 use crate::names::{RemotePath, assembly_name};
 use crate::records::{DeliveryId, DeliveryState, FormerAssembly};
 use crate::transport::RemoteError;
@@ -66,7 +66,7 @@ async fn take_over(transfers: &Transfers, names: &[FormerAssembly]) -> Result<()
             has_loops = has_loops || rename_if_there(session, &loop_assembly(&former), &loop_assembly(&now)).await?;
         }
         remove_with_companions(session, &former).await?;
-        session.late_files.add(one.delivery, [loop_assembly(&former), former]);
+        session.late_files.add(one.delivery, Which::Any, [loop_assembly(&former), former]);
     }
     Ok(())
 }

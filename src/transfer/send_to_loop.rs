@@ -11,7 +11,7 @@ use super::ready_directories::make_ready;
 use super::same_host::{is_known_elsewhere, prove_elsewhere, refuse_own_place};
 use super::transfers::{Transfers, source_fault};
 use crate::fault::Fault;
-use crate::link::{LoopSlot, MOST_BYTES, Session, loop_assembly, open_new};
+use crate::link::{LoopSlot, MOST_BYTES, Session, Which, loop_assembly, open_new};
 use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryId, DeliveryState, VersionKind};
 use crate::rights::CopyOf;
@@ -248,6 +248,6 @@ pub(super) async fn remove_loop_files(
     }
     let (assembly, marker) = (loop_assembly(assembly), loop_marker(session, delivery.id, delivery.version.stamp.size));
     let (one, other) = tokio::join!(session.remote.remove(&assembly), session.remote.remove(&marker));
-    session.late_files.add(delivery.id, [assembly, marker]);
+    session.late_files.add(delivery.id, Which::Any, [assembly, marker]);
     one.and(other).map_err(|e| e.fault())
 }

@@ -10,8 +10,7 @@ use tokio::task::JoinSet;
 
 use super::transfers::Transfers;
 use crate::fault::Fault;
-use crate::link::Session;
-use crate::link::{loop_assembly, probe_beside};
+use crate::link::{LateFile, Session, Which, loop_assembly, probe_beside};
 use crate::names::{OurFile, RemotePath, assembly_name, probe_name};
 use crate::records::{DeliveryId, Remains};
 use crate::transport::RemoteError;
@@ -195,13 +194,22 @@ pub(crate) async fn sweep_late(session: Arc<Session>, running: RunningDeliveries
         let late = session.late_files.due().await;
         if running.contains(late.delivery) {
             // This attempt may use the name.
-            session.late_files.add(late.delivery, [late.path]);
-        } else if tolerate(&session, session.remote.remove(&late.path).await).is_err() {
+            session.late_files.add(late.delivery, late.which, [late.path]);
+        } else if tolerate(&session, remove_late(&session, &late).await).is_err() {
             // The next session takes it over.
-            session.late_files.add(late.delivery, [late.path]);
+            session.late_files.add(late.delivery, late.which, [late.path]);
             return pending().await;
         }
     }
+}
+
+/// Removes a late file, unless it holds what a later attempt continues with.
+async fn remove_late(session: &Session, late: &LateFile) -> Result<(), RemoteError> {
+    let is_meant = match late.which {
+        Which::Any => true,
+        Which::Empty => session.remote.look(&late.path).await?.is_some_and(|file| file.size == Some(0)),
+    };
+    if is_meant { session.remote.remove(&late.path).await } else { Ok(()) }
 }
 
 /// Removes markers. If the connection is lost meanwhile, the next session removes them with the strays.
@@ -262,7 +270,9 @@ async fn remove_assembly(transfers: &Transfers, remains: &Remains) -> Result<(),
     let destination = session.link.settings.destination(&directory, &remains.path);
     let Some(parent) = destination.parent() else { return Ok(()) };
     let assembly = parent.join(assembly_name(session.link.instance, remains.delivery.0, remains.token));
-    remove_with_companions(session, &assembly).await
+    remove_with_companions(session, &assembly).await?;
+    session.late_files.add_empty(remains.delivery, assembly);
+    Ok(())
 }
 
 /// Removes an assembly, that of the loop in the vessel's shell, and the probe file beside them.

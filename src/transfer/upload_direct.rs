@@ -33,6 +33,10 @@ pub(super) async fn open_assembly(
         session.found(&delivery.version, held);
         return Ok((file, held));
     }
+    if delivery.state != DeliveryState::Pending {
+        // The request of the earlier attempt to create it may still be on the way, on a connection that was given up.
+        session.late_files.add_empty(delivery.id, assembly.clone());
+    }
     Ok((session.open_ours(&channel, assembly, OpenFlags::FRESH, delivery.version.stamp.size).await?, 0))
 }
 
