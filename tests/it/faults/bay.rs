@@ -26,6 +26,10 @@ use crate::fleet::process::tied_command;
 
 const PASSWORD: &str = "seven seas";
 
+/// On a busy machine, a round trip takes so long that small files would go through the vessel's shell, which the faults of
+/// SFTP don't reach.
+pub(super) const BY_SFTP: &str = "SmallFiles = sftp";
+
 /// One vessel to be.
 pub(crate) struct Berth {
     pub(crate) name: &'static str,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 
-use super::bay::{Bay, Berth};
+use super::bay::{BY_SFTP, Bay, Berth};
 use super::policy::{Kind, rename_of};
 use crate::fleet::content::content;
 
@@ -79,7 +79,7 @@ where
     let good = always(|_| None);
     let berths =
         vec![Berth { name: "bad", shell, policy: policy.clone() }, Berth { name: "good", shell, policy: good }];
-    let bay = Bay::open(berths, "");
+    let bay = Bay::open(berths, BY_SFTP);
     files().iter().for_each(|(name, bytes)| bay.put(name, bytes));
     let report = bay.once(PATIENT).await.unwrap();
     assert!(!report.is_all_delivered());
@@ -144,7 +144,7 @@ async fn a_rename_that_was_only_said_to_be_done_is_not_believed() {
         let lie = (policy.befalls)(request)?;
         (limited.fetch_add(1, Ordering::Relaxed) < 2).then_some(lie)
     });
-    let bay = Bay::open(vec![Berth { name: "liar", shell: true, policy: lying.clone() }], "");
+    let bay = Bay::open(vec![Berth { name: "liar", shell: true, policy: lying.clone() }], BY_SFTP);
     files().iter().for_each(|(name, bytes)| bay.put(name, bytes));
     let report = bay.once(PATIENT).await.unwrap();
     assert!(report.is_all_delivered(), "{report:?}");
@@ -162,7 +162,7 @@ async fn a_vessel_without_any_extension_is_served_and_its_files_replaced() {
         })
     };
     for shell in [true, false] {
-        let bay = Bay::open(vec![Berth { name: "plain", shell, policy: plain() }], "");
+        let bay = Bay::open(vec![Berth { name: "plain", shell, policy: plain() }], BY_SFTP);
         fs::write(bay.path("plain/in/small"), "an older one").unwrap();
         files().iter().for_each(|(name, bytes)| bay.put(name, bytes));
         let report = bay.once(PATIENT).await.unwrap();
@@ -175,7 +175,7 @@ async fn a_vessel_without_any_extension_is_served_and_its_files_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_vessel_is_served_slowly() {
     let slow = always(|_| Some(InjectedFault::Delay(Duration::from_millis(30))));
-    let bay = Bay::open(vec![Berth { name: "slow", shell: true, policy: slow }], "Timeout = 1s");
+    let bay = Bay::open(vec![Berth { name: "slow", shell: true, policy: slow }], &format!("{BY_SFTP}\nTimeout = 1s"));
     files().iter().for_each(|(name, bytes)| bay.put(name, bytes));
     let report = bay.once(Duration::from_secs(1)).await.unwrap();
     assert!(report.is_all_delivered(), "{report:?}");
@@ -185,7 +185,10 @@ async fn a_slow_vessel_is_served_slowly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vessel_that_breaks_off_every_login_is_tried_as_often_as_the_settings_say() {
     let policy = always(|request| (request == Request::Login).then_some(InjectedFault::CutBefore));
-    let bay = Bay::open(vec![Berth { name: "bad", shell: true, policy: policy.clone() }], "ReconnectWait = 1s");
+    let bay = Bay::open(
+        vec![Berth { name: "bad", shell: true, policy: policy.clone() }],
+        &format!("{BY_SFTP}\nReconnectWait = 1s"),
+    );
     files().iter().for_each(|(name, bytes)| bay.put(name, bytes));
     let mut program = bay.spawn(&[]);
     let (started, tries) = (Instant::now(), || policy.times.load(Ordering::Relaxed));
@@ -227,7 +230,7 @@ async fn a_vessel_that_keeps_eight_files_open_and_no_more_gets_hundreds_without_
         }
         _ => None,
     });
-    let bay = Bay::open(vec![Berth { name: "few", shell: true, policy: limited.clone() }], "");
+    let bay = Bay::open(vec![Berth { name: "few", shell: true, policy: limited.clone() }], BY_SFTP);
     let files: Vec<_> = (0..400).map(|n| (format!("file{n}"), content(n, 3_000))).collect();
     files.iter().for_each(|(name, bytes)| bay.put(name, bytes));
     let report = bay.once(PATIENT).await.unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 
-use super::bay::{Bay, Berth};
+use super::bay::{BY_SFTP, Bay, Berth};
 
 /// Answers whoever sets attributes that it can't.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Faults for NoAttributes {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_mirror_deletes_where_times_do_not_stick_what_it_delivered_and_nothing_else() {
     for shell in [true, false] {
-        let bay = Bay::open(vec![Berth { name: "vessel", shell, policy: Arc::new(NoAttributes) }], "");
+        let bay = Bay::open(vec![Berth { name: "vessel", shell, policy: Arc::new(NoAttributes) }], BY_SFTP);
         let settings = bay.path("settings.ini");
         let text = fs::read_to_string(&settings).unwrap();
         fs::write(&settings, text.replacen("SettleTime", "Mode = mirror\nDelete = yes\nSettleTime", 1)).unwrap();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use contentmonster::embedded_vessel::{Faults, InjectedFault, Request};
 
-use super::bay::{Bay, Berth, names_in};
+use super::bay::{BY_SFTP, Bay, Berth, names_in};
 use super::policy::status;
 use crate::fleet::content::content;
 
@@ -49,7 +49,7 @@ impl Faults for Thief {
 async fn a_file_whose_mode_only_another_user_can_set_is_not_published() {
     for size in [3_000, 300_000] {
         let thief = Arc::new(Thief::default());
-        let bay = Bay::open(vec![Berth { name: "vessel", shell: true, policy: thief.clone() }], "");
+        let bay = Bay::open(vec![Berth { name: "vessel", shell: true, policy: thief.clone() }], BY_SFTP);
         let there = bay.path("vessel/in");
         thief.place.set(there.clone()).unwrap();
         let bytes = content(1, size);
@@ -85,7 +85,7 @@ impl Faults for Planter {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_somebody_plants_in_temp_dir_is_not_followed() {
     let planter = Arc::new(Planter::default());
-    let bay = Bay::open(vec![Berth { name: "vessel", shell: true, policy: planter.clone() }], "");
+    let bay = Bay::open(vec![Berth { name: "vessel", shell: true, policy: planter.clone() }], BY_SFTP);
     let victim = bay.path("nologin");
     planter.victim.set(victim.clone()).unwrap();
     fs::create_dir(bay.path("vessel/temp")).unwrap();
@@ -103,7 +103,10 @@ async fn a_link_that_somebody_plants_in_temp_dir_is_not_followed() {
 async fn what_belongs_to_another_user_is_not_gone_on_with() {
     for shell in [true, false] {
         let cutter = Arc::new(Cutter::default());
-        let bay = Bay::open(vec![Berth { name: "vessel", shell, policy: cutter.clone() }], "Connections = 1");
+        let bay = Bay::open(
+            vec![Berth { name: "vessel", shell, policy: cutter.clone() }],
+            &format!("{BY_SFTP}\nConnections = 1"),
+        );
         let there = bay.path("vessel/in");
         let bytes = content(1, 300_000);
         bay.put("payroll", &bytes);
