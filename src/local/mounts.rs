@@ -174,7 +174,7 @@ fn join(above: &Path, below: &[u8]) -> PathBuf {
 }
 
 /// The mount table at some time, to be compared with the current mounts later.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct MountTable {
     location: PathBuf,
     top: PathBuf,
@@ -315,7 +315,7 @@ impl<'a> FileState<'a> {
 }
 
 /// A line of the mount table; see `proc_pid_mountinfo(5)`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     id: u64,
     parent: u64,

@@ -101,6 +101,10 @@ impl MountWatch {
         after: Arc<MountTable>,
         mut links: BTreeSet<RelPath>,
     ) -> Result<bool, Fault> {
+        // Mostly, nothing has changed on the whole host, and no link has to be followed to see it.
+        if before == after {
+            return Ok(false);
+        }
         links.extend(self.links.iter().cloned());
         let known = self.stored(directory).await?;
         let differ = move || !before.mounts(&links, &known).are_as_in(&after.mounts(&links, &known));
@@ -121,8 +125,9 @@ impl MountWatch {
             (Ok(before), Ok(after)) => (before, after),
             // Without the mounts, files of an unmounted disk can't be told from deleted files, so all deletions wait.
             (Err(error), _) | (_, Err(error)) => {
-                let location_moved =
-                    Some(format!("may lack a mounted disk, because its mounts are not known: {error}"));
+                let location_moved = Some(format!(
+                    "may lack a mounted disk, because mounts can't be listed (is /proc mounted?): {error}"
+                ));
                 return Ok(Visible { gone, location_moved, ..Visible::default() });
             }
         };
