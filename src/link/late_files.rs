@@ -15,8 +15,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::names::RemotePath;
 use crate::records::DeliveryId;
 
-/// After this time, no bytes of a lost connection can still arrive, even on a slow link with a long queue.
-const ON_THE_WAY: Duration = Duration::from_secs(30);
+/// This long after a connection was given up, no bytes of it can still arrive, even on a slow
+/// link with a long queue.
+pub(crate) const ON_THE_WAY: Duration = Duration::from_secs(30);
 /// Maximum number of files that are remembered. Further files are left to the loop.
 const MOST: usize = 4096;
 
@@ -83,6 +84,14 @@ impl LateFiles {
                     }
                 }
             }
+        }
+    }
+
+    /// Adds the assemblies of a superseded delivery. Does nothing where [`Self::add_empty`] does nothing.
+    pub(crate) fn add_superseded(&self, delivery: DeliveryId, assembly: RemotePath, loop_assembly: RemotePath) {
+        if self.began.elapsed() < ON_THE_WAY {
+            self.add(delivery, Which::Empty, [assembly]);
+            self.add(delivery, Which::Any, [loop_assembly]);
         }
     }
 

@@ -17,9 +17,10 @@ use super::new_file::{OURS, Owners, open_new};
 use super::send_gate::{SendGate, SendTurn};
 use super::small_files::LoopSlot;
 use super::temp_dir;
+use super::unanswered_changes::UnansweredChanges;
 use super::unequal_files::UnequalFiles;
 use crate::clock::Clock;
-use crate::fault::Fault;
+use crate::fault::{Cause, Fault};
 use crate::local::Arrival;
 use crate::monitor::{Event, Monitor};
 use crate::names::{InstanceId, RemotePath, Stream, compressed_name, part_name};
@@ -136,6 +137,8 @@ pub(crate) struct Session {
     pub(crate) unequal: UnequalFiles,
     /// Temporary files that may still appear on the vessel.
     pub(crate) late_files: LateFiles,
+    /// The deliveries that have requested a change of a final name and have no answer yet.
+    pub(crate) changes: UnansweredChanges,
     /// Owners of the files that are created on this vessel.
     pub(crate) owners: Owners,
 }
@@ -172,8 +175,24 @@ impl Session {
             small_files: LoopSlot::default(),
             unequal: UnequalFiles::default(),
             late_files: LateFiles::default(),
+            changes: UnansweredChanges::default(),
             owners: Owners::default(),
         }
+    }
+
+    /// Runs a step of a delivery that changes what has a final name on the vessel. If it is dropped, or its answer is lost,
+    /// the change counts as unanswered.
+    pub(crate) async fn change<T>(
+        &self,
+        delivery: DeliveryId,
+        step: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let change = self.changes.begin(delivery);
+        let result = step.await;
+        if !result.as_ref().is_err_and(|fault| fault.cause == Cause::Link || self.remote.is_lost()) {
+            change.answered();
+        }
+        result
     }
 
     pub(crate) fn part(&self, delivery: DeliveryId, start: u64) -> RemotePath {

@@ -66,10 +66,15 @@ pub(super) async fn end(
         // The script starts a moment after the check.
         within: transfers.ledger.sure_for().saturating_sub(Duration::from_secs(1)),
     };
+    let change = session.changes.begin(delivery.id);
     let ended = match hash {
         Some(hash) if hash.publishes() => hash.publish(&ending).await,
         _ => session.remote.publish(tool, &ending).await,
     };
+    // After an error, the script may still run.
+    if ended.is_ok() {
+        change.answered();
+    }
     let (vessel, file) = (&session.link.settings.name, &version.path);
     match ended {
         Ok(Ended::Published) => {

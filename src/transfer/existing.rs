@@ -88,7 +88,8 @@ pub(super) async fn already_there(
     };
     let Some(attrs) = session.explained(there, destination, 0).await? else { return Ok(None) };
     if attrs.is_dir() {
-        return Box::pin(make_way(transfers, version, destination)).await.map(|()| None);
+        let making = Box::pin(make_way(transfers, version, destination));
+        return session.change(delivery.id, making).await.map(|()| None);
     }
     let assembly = transfers.assembly(delivery)?;
     let published = delivery.state == DeliveryState::Publishing && attrs.size == Some(version.stamp.size);

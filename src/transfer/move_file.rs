@@ -59,8 +59,11 @@ pub(super) async fn move_file(
     if !enter(transfers, delivery, DeliveryState::Uploading).await? {
         return Ok(FileMove::Superseded);
     }
-    make_way(transfers, version, destination).await?;
-    session.make_dirs_above(destination).await?;
+    let making = async {
+        make_way(transfers, version, destination).await?;
+        session.make_dirs_above(destination).await
+    };
+    session.change(delivery.id, making).await?;
     if !is_known_elsewhere(transfers, delivery) {
         prove_elsewhere(transfers, delivery, assembly, true).await?;
         session.remote.remove(assembly).await.map_err(|e| e.fault())?;
@@ -72,15 +75,22 @@ pub(super) async fn move_file(
         return Ok(FileMove::No);
     }
     transfers.surely_ours().await?;
-    match session.remote.rename_over(&origin, destination, Some(version.stamp.size)).await {
-        Err(e) if e.is_connection() => return Err(e.fault()),
-        // Both paths may be on different file systems.
-        Err(e) => {
-            tracing::debug!(vessel = %session.link.settings.name, file = %version.path, "Cannot move the file: {e}");
-            return Ok(FileMove::No);
+    let moving = async {
+        match session.remote.rename_over(&origin, destination, Some(version.stamp.size)).await {
+            Err(e) if e.is_connection() => return Err(e.fault()),
+            // Both paths may be on different file systems.
+            Err(e) => {
+                let vessel = &session.link.settings.name;
+                tracing::debug!(%vessel, file = %version.path, "Cannot move the file: {e}");
+                return Ok(false);
+            }
+            Ok(Renamed::There(_)) => update_owner_and_mode(session, version, destination).await?,
+            Ok(Renamed::Taken | Renamed::Unseen) => {}
         }
-        Ok(Renamed::There(_)) => update_owner_and_mode(session, version, destination).await?,
-        Ok(Renamed::Taken | Renamed::Unseen) => {}
+        Ok(true)
+    };
+    if !session.change(delivery.id, moving).await? {
+        return Ok(FileMove::No);
     }
     flush_name(session, destination).await?;
     flush_name(session, &origin).await?;

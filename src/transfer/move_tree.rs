@@ -69,7 +69,7 @@ pub(super) async fn move_tree(transfers: &Transfers, delivery: &Delivery, place:
     {
         return Ok(false);
     }
-    if !is_moved {
+    let moving = async {
         session.make_dirs_above(place).await?;
         session.forget_dirs(&old).await;
         match session.remote.rename_to_new(&old, place).await {
@@ -80,9 +80,10 @@ pub(super) async fn move_tree(transfers: &Transfers, delivery: &Delivery, place:
             }
             Ok(()) => {}
         }
-        if !is_directory(&session.remote.look(place).await.map_err(|e| e.fault())?) {
-            return Ok(false);
-        }
+        session.remote.look(place).await.map(|there| is_directory(&there)).map_err(|e| e.fault())
+    };
+    if !is_moved && !session.change(delivery.id, moving).await? {
+        return Ok(false);
     }
     flush_name(session, place).await?;
     flush_name(session, &old).await?;

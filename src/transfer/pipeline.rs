@@ -50,8 +50,8 @@ enum Prepared {
 /// Hundreds of small files are delivered concurrently. Rare or large steps are boxed; otherwise every delivery would
 /// reserve memory for all of these steps.
 pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Result<Outcome, Fault> {
-    let started = Instant::now();
-    transfers.session.costs.begin(delivery);
+    let (started, session) = (Instant::now(), &transfers.session);
+    session.costs.begin(delivery);
     let destination = transfers.destination(&delivery.version)?;
     match delivery.version.kind {
         VersionKind::File => deliver_file(transfers, delivery, &destination, started).await,
@@ -60,15 +60,15 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
             if delivery.origin.is_some() && Box::pin(move_tree(transfers, delivery, &destination)).await? {
                 return Ok(Outcome::Acknowledged);
             }
-            Box::pin(deliver_directory(transfers, delivery, &destination)).await
+            session.change(delivery.id, Box::pin(deliver_directory(transfers, delivery, &destination))).await
         }
         VersionKind::Link => {
             Box::pin(prove_elsewhere_first(transfers, delivery)).await?;
-            Box::pin(deliver_link(transfers, delivery, &destination)).await
+            session.change(delivery.id, Box::pin(deliver_link(transfers, delivery, &destination))).await
         }
         VersionKind::Gone => {
             refuse_own_place(transfers, delivery)?;
-            Box::pin(deliver_gone(transfers, delivery, &destination)).await
+            session.change(delivery.id, Box::pin(deliver_gone(transfers, delivery, &destination))).await
         }
         // The ledger creates no deliveries of skipped versions.
         VersionKind::Skipped => Ok(Outcome::Superseded),
@@ -170,12 +170,13 @@ async fn complete(
             if !enter(transfers, delivery, DeliveryState::Publishing).await? {
                 return Ok(Outcome::Superseded);
             }
-            let renamed = publish(session, &delivery.version, assembly, destination).await?;
+            let publishing = publish(session, &delivery.version, assembly, destination);
+            let renamed = session.change(delivery.id, publishing).await?;
             (verified, compressed, Some(renamed))
         }
         Prepared::AlreadyThere(verified) => {
             Box::pin(prove_elsewhere(transfers, delivery, assembly, true)).await?;
-            update_owner_and_mode(session, &delivery.version, destination).await?;
+            session.change(delivery.id, update_owner_and_mode(session, &delivery.version, destination)).await?;
             flush_found(session, destination).await?;
             remove_leftovers(transfers, delivery, assembly).await?;
             session.found(&delivery.version, delivery.version.stamp.size);
@@ -245,7 +246,7 @@ async fn prepare_large(
     // The directory is created, then the assembly in it, in the order of these requests.
     let (made, opened, held, there, space) = tokio::join! {
         biased;
-        session.make_dirs_above(assembly),
+        session.change(delivery.id, session.make_dirs_above(assembly)),
         opening,
         looking,
         session.remote.look(destination),
@@ -401,7 +402,7 @@ async fn prepare_small(
         return Ok(Prepared::Superseded);
     }
     let source = transfers.open_source(&delivery.version).await?;
-    session.make_dirs_above(assembly).await?;
+    session.change(delivery.id, session.make_dirs_above(assembly)).await?;
     let cleaning = async {
         match may_have_gone(session, delivery) {
             true => Box::pin(remove_loop_files(session, delivery, assembly)).await,

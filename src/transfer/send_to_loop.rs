@@ -96,7 +96,7 @@ pub(super) async fn send(
     let (_, made, prepared, probed) = tokio::join!(
         biased;
         starting,
-        session.make_dirs_above(assembly),
+        session.change(delivery.id, session.make_dirs_above(assembly)),
         preparing,
         // Usually the directory exists already. If it does not, this check has no result.
         Box::pin(prove_ahead(transfers, delivery, assembly))
@@ -147,6 +147,7 @@ pub(super) async fn send(
         closed.and(removed)
     };
     transfers.surely_ours().await?;
+    let change = session.changes.begin(delivery.id);
     let flight = turn.file_loop().send(file);
     let in_hand = sending.end_turn();
     let arriving = async {
@@ -163,6 +164,10 @@ pub(super) async fn send(
         flight.delivered().await.map_err(|e| e.fault())
     };
     let (sent, removed) = tokio::join!(arriving, removing);
+    // After an error, the loop may still publish the file.
+    if sent.is_ok() {
+        change.answered();
+    }
     drop((turn, asking, in_hand));
     match sent {
         Ok(true) => {

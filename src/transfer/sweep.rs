@@ -271,7 +271,7 @@ async fn remove_assembly(transfers: &Transfers, remains: &Remains) -> Result<(),
     let Some(parent) = destination.parent() else { return Ok(()) };
     let assembly = parent.join(assembly_name(session.link.instance, remains.delivery.0, remains.token));
     remove_with_companions(session, &assembly).await?;
-    session.late_files.add_empty(remains.delivery, assembly);
+    session.late_files.add_superseded(remains.delivery, assembly.clone(), loop_assembly(&assembly));
     Ok(())
 }
 

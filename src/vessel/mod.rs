@@ -11,6 +11,7 @@ mod blocked_places;
 mod check;
 mod due_work;
 mod failed_delivery;
+mod late_changes;
 mod levels;
 mod limited_way;
 mod path_locks;

@@ -7,10 +7,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::Vessel;
+use super::late_changes::LateChanges;
 use super::path_locks::PathLocks;
 use crate::fault::Fault;
 use crate::monitor::Event;
-use crate::names::RelPath;
+use crate::names::{DirectoryName, RelPath};
 use crate::records::{Delivery, DeliveryId, VersionId};
 use crate::settings::{self, Priority};
 use crate::transfer::{Outcome, RunningDeliveries, Transfers, deliver};
@@ -31,6 +32,9 @@ pub(super) struct Busy {
     pub(super) directory: Option<Arc<settings::Directory>>,
     /// Cancels the delivery when it was superseded or its directory's settings have changed.
     pub(super) unwanted: CancellationToken,
+    /// The paths that the delivery has locked, below this directory of the shore.
+    below: DirectoryName,
+    paths: Vec<RelPath>,
 }
 
 /// The running deliveries of a session.
@@ -43,6 +47,13 @@ pub(super) struct Running {
     /// The same deliveries, as the sweep sees them.
     ids: RunningDeliveries,
     paths: PathLocks,
+    /// Paths that requests of earlier connections may still change.
+    late: LateChanges,
+}
+
+/// Returns the paths that a delivery locks.
+fn paths_of(delivery: &Delivery) -> Vec<RelPath> {
+    std::iter::once(&delivery.version.path).chain(renamed_from(delivery)).cloned().collect()
 }
 
 /// Returns the path whose entry on the vessel may be renamed for a delivery, and which no other delivery may use meanwhile.
@@ -51,6 +62,10 @@ fn renamed_from(delivery: &Delivery) -> Option<&RelPath> {
 }
 
 impl Running {
+    pub(super) fn new(late: LateChanges) -> Self {
+        Self { late, ..Self::default() }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }
@@ -75,9 +90,14 @@ impl Running {
     /// Returns whether no running delivery has locked the paths of a delivery.
     pub(super) fn leaves_free(&self, delivery: &Delivery) -> bool {
         let directory = &delivery.version.directory;
-        !self.contains(delivery.id)
-            && self.paths.is_free(directory, &delivery.version.path)
-            && renamed_from(delivery).is_none_or(|path| self.paths.is_free(directory, path))
+        let is_free =
+            |path: &RelPath| self.paths.is_free(directory, path) && self.late.leave_free(delivery.id, directory, path);
+        !self.contains(delivery.id) && is_free(&delivery.version.path) && renamed_from(delivery).is_none_or(is_free)
+    }
+
+    /// The paths that requests of earlier connections may still change.
+    pub(super) fn late(&mut self) -> &mut LateChanges {
+        &mut self.late
     }
 
     /// Starts a delivery.
@@ -88,9 +108,8 @@ impl Running {
         large: bool,
         priority: Priority,
     ) {
-        let version = &delivery.version;
-        self.paths.take(&version.directory, &version.path);
-        renamed_from(&delivery).iter().for_each(|path| self.paths.take(&version.directory, path));
+        let (version, paths) = (&delivery.version, paths_of(&delivery));
+        paths.iter().for_each(|path| self.paths.take(&version.directory, path));
         let unwanted = CancellationToken::new();
         self.ids.add(delivery.id);
         let busy = Busy {
@@ -101,6 +120,8 @@ impl Running {
             moved: delivery.origin.is_some(),
             directory: vessel.directories.get(&version.directory).map(|(directory, _)| directory),
             unwanted: unwanted.clone(),
+            below: version.directory.clone(),
+            paths,
         };
         self.busy.insert(delivery.id, busy);
         self.small += usize::from(!large);
@@ -108,9 +129,18 @@ impl Running {
         vessel.monitor.notice(&Event::Started { vessel: &vessel.settings.name, version });
         let transfers = transfers.clone();
         self.tasks.spawn(async move {
-            // Boxed, because a large future is copied whenever it is passed on.
-            let outcome = unwanted.run_until_cancelled(Box::pin(deliver(&transfers, &delivery))).await;
-            (delivery, outcome.unwrap_or(Ok(Outcome::Superseded)))
+            // A newer version must not be delivered before the vessel has answered a request that publishes this one.
+            let may_be_cancelled = async {
+                unwanted.cancelled().await;
+                transfers.session.changes.all_answered(delivery.id).await;
+            };
+            let outcome = tokio::select! {
+                biased;
+                // Boxed, because a large future is copied whenever it is passed on.
+                outcome = Box::pin(deliver(&transfers, &delivery)) => outcome,
+                () = may_be_cancelled => Ok(Outcome::Superseded),
+            };
+            (delivery, outcome)
         });
     }
 
@@ -124,19 +154,31 @@ impl Running {
         self.tasks.try_join_next()
     }
 
-    /// Removes a delivery that has ended, and unlocks its paths. Returns whether it was a large one.
+    /// Removes a delivery that has ended, and unlocks its paths. Returns whether it was a large one. If the vessel has not
+    /// answered all of its requests, its paths stay locked for other deliveries.
     pub(super) fn remove(&mut self, delivery: &Delivery, transfers: &Transfers) -> bool {
-        let large = self.busy.remove(&delivery.id).is_none_or(|busy| busy.large);
+        let Some(busy) = self.busy.remove(&delivery.id) else { return true };
         self.ids.remove(delivery.id);
-        self.small -= usize::from(!large);
+        self.small -= usize::from(!busy.large);
         transfers.session.small_files.set_running(self.small);
-        self.paths.leave(&delivery.version.directory, &delivery.version.path);
-        renamed_from(delivery).iter().for_each(|path| self.paths.leave(&delivery.version.directory, path));
-        large
+        busy.paths.iter().for_each(|path| self.paths.leave(&busy.below, path));
+        if transfers.session.changes.forget(delivery.id) {
+            self.late.add(delivery.id, &busy.below, busy.paths);
+        }
+        busy.large
     }
 
-    /// Aborts all deliveries.
-    pub(super) async fn shut_down(&mut self) {
+    /// Aborts all deliveries. Returns the paths that requests of this or an earlier session may still change, and whether
+    /// the vessel has answered all of this session's.
+    pub(super) async fn shut_down(&mut self, transfers: &Transfers) -> (LateChanges, bool) {
         self.tasks.shutdown().await;
+        let mut all_answered = true;
+        for (delivery, busy) in self.busy.drain() {
+            if transfers.session.changes.forget(delivery) {
+                self.late.add(delivery, &busy.below, busy.paths);
+                all_answered = false;
+            }
+        }
+        (std::mem::take(&mut self.late), all_answered)
     }
 }

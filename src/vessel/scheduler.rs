@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Vessel;
 use super::blocked_places::BlockedPlaces;
 use super::failed_delivery::FailedDelivery;
+use super::late_changes::LateChanges;
 use super::levels::{Level, Levels};
 use super::limited_way::{LimitedWay, allowed};
 use super::retry_waits::ONCE_WAIT;
@@ -107,8 +108,9 @@ pub(super) enum Ended {
 }
 
 impl Scheduler {
-    pub(super) fn new(vessel: Vessel, transfers: Arc<Transfers>) -> Self {
-        let running = Running::default();
+    /// `late` are the paths that requests of earlier connections may still change.
+    pub(super) fn new(vessel: Vessel, transfers: Arc<Transfers>, late: LateChanges) -> Self {
+        let running = Running::new(late);
         let mut scheduler = Self {
             sweeping: Sweeping::new(running.ids().clone()),
             running,
@@ -191,6 +193,13 @@ impl Scheduler {
             {
                 self.look_again();
             }
+            if self.running.late().expire() {
+                if self.running.late().count() == 0 {
+                    // Late requests may have created temporary files of superseded deliveries again.
+                    self.sweeping.begin_strays(&self.transfers);
+                }
+                self.look_again();
+            }
             self.start_due().await?;
             let wait = self.wait().await?;
             if self.running.is_empty() {
@@ -248,9 +257,10 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Aborts the running deliveries. The next session resumes each of them from its current state.
-    pub(super) async fn drop_all(&mut self) {
-        self.running.shut_down().await;
+    /// Aborts the running deliveries. The next session resumes each of them from its current state. Returns the paths that
+    /// requests of this or an earlier session may still change, and whether the vessel has answered all of this session's.
+    pub(super) async fn drop_all(&mut self) -> (LateChanges, bool) {
+        self.running.shut_down(&self.transfers).await
     }
 
     /// Adds to the ledger what deliveries have cost so far, without those that have written less than `least` bytes
@@ -301,6 +311,7 @@ impl Scheduler {
     /// Returns how long to wait for an event before the next pass. `None` if a single run (`--once`) has nothing to
     /// wait for.
     async fn wait(&mut self) -> Result<Option<Duration>, Fault> {
+        let late = self.running.late().next_end();
         let vessel = &self.vessel;
         // The clock may be set meanwhile.
         let until = self.levels.until().map(|until| wait_between(vessel.clock.now_ms(), until));
@@ -308,7 +319,7 @@ impl Scheduler {
         let until = until.or(is_limited.then_some(WINDOW_LOOK)).map(|until| until.clamp(LEAST_WAIT, WINDOW_LOOK));
         if self.waiting.iter().any(|waiting| !waiting.is_empty()) {
             // The fetched deliveries wait for a free path or slot. A delivery that ends frees one.
-            return Ok(Some(until.unwrap_or(IDLE).min(IDLE)));
+            return Ok(Some(until.unwrap_or(IDLE).min(late.unwrap_or(IDLE).max(LEAST_WAIT))));
         }
         if self.running.is_empty() {
             self.next_due = None;
@@ -327,11 +338,12 @@ impl Scheduler {
         let wait = due.map(|due| wait_between(vessel.clock.now_ms(), due));
         // Due deliveries that could not start wait for a free path or slot. A delivery that ends frees one.
         let wait = match wait {
-            Some(wait) if wait.is_zero() && !self.running.is_empty() => IDLE,
+            Some(wait) if wait.is_zero() && (!self.running.is_empty() || late.is_some()) => IDLE,
             Some(wait) => wait.clamp(LEAST_WAIT, IDLE),
             None => IDLE,
         };
         let wait = until.map_or(wait, |until| until.min(wait));
+        let wait = late.map_or(wait, |end| end.min(wait).max(LEAST_WAIT));
         let Some(all_taken_in) = taken_in else {
             // Deliveries that are held back wait until their place is probed again.
             return Ok(Some(self.blocked.next_look().map_or(wait, |look| look.min(wait))));
@@ -411,7 +423,7 @@ impl Scheduler {
         let vessel = &self.vessel;
         let held_back = self.levels.held_back(self.blocked.directories());
         let back = large && self.large_started % BACK == BACK - 1;
-        let limit = most + self.running.count();
+        let limit = most + self.running.count() + self.running.late().count();
         let mut due = level.due(&vessel.ledger, &vessel.settings, (large, limit), &held_back, back).await?;
         due.retain(|delivery| !self.running.contains(delivery.id));
         let all = due.len();

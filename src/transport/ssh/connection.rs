@@ -186,6 +186,10 @@ impl Connection {
 
     /// Sends a disconnect message to the vessel and the hops without waiting for a reply.
     pub(crate) async fn hang_up(&self) {
+        if let Some(socket) = &self.road().lock().socket {
+            // The message is still sent after the connection was closed. The call fails only if it has already ended.
+            let _ = socket2::SockRef::from(socket).set_linger(None);
+        }
         for session in std::iter::once(&self.vessel).chain(self.hops.iter().rev()) {
             let _ = session.handle.disconnect(russh::Disconnect::ByApplication, "", "").await;
         }

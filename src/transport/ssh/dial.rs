@@ -168,11 +168,14 @@ fn with_settings(error: &std::io::Error, endpoint: &Endpoint) -> String {
     }
 }
 
-/// Makes the kernel detect a dead link: it ends the connection if sent bytes or keepalives are not acknowledged.
+/// Makes the kernel detect a dead link: it ends the connection if sent bytes or keepalives are not acknowledged. If this
+/// process ends unexpectedly, the kernel discards unsent data, because the vessel must not receive the data later,
+/// concurrently with the data of the next process.
 fn prepare(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(patience(timeout)))?;
+    socket.set_linger(Some(Duration::ZERO))?;
     socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
 }
 

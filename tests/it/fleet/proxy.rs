@@ -2,7 +2,7 @@
 //!
 //! It copies bytes and knows nothing of SSH.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,8 @@ struct Link {
     sent: AtomicU64,
     /// Bytes that came from the vessel.
     received: AtomicU64,
+    /// Number of connections that the shore has reset.
+    resets: AtomicU64,
     /// Bytes per second towards the vessel; 0: as fast as it goes.
     rate: AtomicU64,
     /// Milliseconds that bytes towards the vessel are held back.
@@ -38,6 +40,30 @@ struct Connection {
     /// Bytes that came from the shore on it.
     sent: Arc<AtomicU64>,
     stalled: Arc<AtomicBool>,
+    held: Arc<Mutex<Held>>,
+}
+
+/// What the shore has sent on a connection and is not passed on yet.
+#[derive(Default)]
+struct Held {
+    /// `None` if everything is passed on.
+    bytes: Option<Vec<u8>>,
+    /// Number of pieces that are passed on before everything is held back; `None` if nothing is to be held back.
+    after: Option<usize>,
+}
+
+impl Held {
+    /// Holds bytes back, if that is wanted.
+    fn keep(&mut self, bytes: &[u8]) -> bool {
+        self.after = match self.after {
+            Some(0) => {
+                self.bytes.get_or_insert_default();
+                None
+            }
+            after => after.map(|pieces| pieces - 1),
+        };
+        self.bytes.as_mut().map(|held| held.extend_from_slice(bytes)).is_some()
+    }
 }
 
 impl Connection {
@@ -63,6 +89,7 @@ impl Proxy {
             target,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            resets: AtomicU64::new(0),
             rate: AtomicU64::new(0),
             delay: AtomicU64::new(0),
             free_at: Mutex::new(Instant::now()),
@@ -90,6 +117,11 @@ impl Proxy {
         self.link.received.load(Ordering::Relaxed)
     }
 
+    /// Returns how many connections the shore has reset so far.
+    pub(crate) fn resets(&self) -> u64 {
+        self.link.resets.load(Ordering::Relaxed)
+    }
+
     /// Lets only so many bytes per second pass towards the vessel from now on; 0: as fast as it goes.
     pub(crate) fn limit(&self, bytes_per_second: u64) {
         self.link.rate.store(bytes_per_second, Ordering::Relaxed);
@@ -108,6 +140,43 @@ impl Proxy {
     /// Lets nothing pass on the connections there are, as TCP does for long after an outage; new ones are welcome.
     pub(crate) fn stall(&self) {
         self.link.connections.lock().unwrap().iter().for_each(|one| one.stalled.store(true, Ordering::Relaxed));
+    }
+
+    /// Holds back what the shore sends on the connections there are, and loses the vessel's answers; new connections are
+    /// welcome. What is held back does not get lost when the shore gives such a connection up.
+    pub(crate) fn hold(&self) {
+        self.hold_after(0);
+    }
+
+    /// Does so after the shore has sent so many more pieces on a connection.
+    pub(crate) fn hold_after(&self, pieces: usize) {
+        for one in self.link.connections.lock().unwrap().iter() {
+            one.held.lock().unwrap().after = Some(pieces);
+        }
+    }
+
+    /// Closes the connections on which bytes are held back, as the shore sees it.
+    pub(crate) fn close_for_shore(&self) {
+        for one in self.link.connections.lock().unwrap().iter() {
+            if one.held.lock().unwrap().bytes.is_some() {
+                let _ = one.ends[0].shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    /// Returns how many bytes are held back.
+    pub(crate) fn held(&self) -> usize {
+        let connections = self.link.connections.lock().unwrap();
+        connections.iter().map(|one| one.held.lock().unwrap().bytes.as_ref().map_or(0, Vec::len)).sum()
+    }
+
+    /// Passes on what was held back.
+    pub(crate) fn release(&self) {
+        for one in self.link.connections.lock().unwrap().iter() {
+            if let Some(bytes) = one.held.lock().unwrap().bytes.take() {
+                (&one.ends[1]).write_all(&bytes).unwrap();
+            }
+        }
     }
 
     /// Lets nothing pass, on old connections and new ones, until it is up again.
@@ -154,20 +223,51 @@ impl Link {
         shore.set_nonblocking(false).unwrap();
         let (shore_too, vessel_too) = (shore.try_clone().unwrap(), vessel.try_clone().unwrap());
         let (ends, sent) = ([shore.try_clone().unwrap(), vessel.try_clone().unwrap()], Arc::new(AtomicU64::new(0)));
-        let stalled = Arc::new(AtomicBool::new(false));
-        self.connections.lock().unwrap().push(Connection { ends, sent: sent.clone(), stalled: stalled.clone() });
-        let (link, stalled_too) = (self.clone(), stalled.clone());
+        let (stalled, answers_are_lost, held) = <(Arc<AtomicBool>, Arc<AtomicBool>, Arc<Mutex<Held>>)>::default();
+        self.connections.lock().unwrap().push(Connection {
+            ends,
+            sent: sent.clone(),
+            stalled: stalled.clone(),
+            held: held.clone(),
+        });
+        let (link, stalled_too, holding) = (self.clone(), stalled.clone(), self.clone());
         let count = move |bytes| {
             self.wait_while(&stalled);
             sent.fetch_add(bytes, Ordering::Relaxed);
             self.count(bytes);
         };
-        std::thread::spawn(move || copy(shore, vessel, count));
-        let back = move |bytes| {
+        let lost = answers_are_lost.clone();
+        std::thread::spawn(move || {
+            let pass = |bytes: &[u8]| {
+                let passes = !held.lock().unwrap().keep(bytes);
+                if passes {
+                    count(bytes.len() as u64);
+                } else {
+                    lost.store(true, Ordering::Relaxed);
+                }
+                passes
+            };
+            if copy(&shore, &vessel, pass).is_err_and(|e| e.kind() == ErrorKind::ConnectionReset) {
+                holding.resets.fetch_add(1, Ordering::Relaxed);
+            }
+            let is_held = || held.lock().unwrap().bytes.is_some();
+            let _ = shore.shutdown(Shutdown::Both);
+            let how = if is_held() { Shutdown::Write } else { Shutdown::Both };
+            // What is held back is passed on although the shore has closed the connection.
+            while is_held() && !holding.ended.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let _ = vessel.shutdown(how);
+        });
+        let back = move |bytes: &[u8]| {
             link.wait_while(&stalled_too);
-            link.received.fetch_add(bytes, Ordering::Relaxed);
+            link.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            !answers_are_lost.load(Ordering::Relaxed)
         };
-        std::thread::spawn(move || copy(vessel_too, shore_too, back));
+        std::thread::spawn(move || {
+            let _ = copy(&vessel_too, &shore_too, back);
+            [vessel_too, shore_too].iter().for_each(|end| drop(end.shutdown(Shutdown::Both)));
+        });
     }
 
     fn wait_while(&self, stalled: &AtomicBool) {
@@ -198,15 +298,17 @@ impl Link {
     }
 }
 
-/// Copies one direction until either side closes.
-fn copy(mut from: TcpStream, mut to: TcpStream, pass: impl Fn(u64)) {
+/// Copies one direction until either side closes. `pass` tells which bytes are passed on.
+fn copy(mut from: &TcpStream, mut to: &TcpStream, pass: impl Fn(&[u8]) -> bool) -> std::io::Result<()> {
     let mut buffer = [0; 16 << 10];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        pass(count as u64);
-        if to.write_all(&buffer[..count]).is_err() {
-            break;
+    loop {
+        let count = from.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        let bytes = &buffer[..count];
+        if pass(bytes) {
+            to.write_all(bytes)?;
         }
     }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
 }
