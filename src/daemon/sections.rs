@@ -18,7 +18,7 @@ use crate::orders::VesselControl;
 use crate::rate_limit::RateLimiter;
 use crate::settings;
 use crate::shore::{self, AtLocation, Troubles};
-use crate::vessel;
+use crate::vessel::{self, LateChanges};
 
 /// All tasks of the shore's and the vessels' workflows.
 #[derive(Default)]
@@ -108,6 +108,7 @@ impl DirectoryAtWork {
 pub(super) struct VesselAtWork {
     pub(super) controls: VesselControl,
     pub(super) limit: RateLimiter,
+    pub(super) late: LateChanges,
     pub(super) running: Running,
 }
 
@@ -117,6 +118,7 @@ impl Daemon {
         VesselAtWork {
             controls: VesselControl { bell: Bell::new(), hurry: Bell::new(), paused: watch::Sender::new(paused) },
             limit: limit.within(&self.shore_limit),
+            late: LateChanges::default(),
             running: Running::within(&self.surroundings.stop),
         }
     }
@@ -201,6 +203,7 @@ impl Daemon {
             environment: self.ssh.clone(),
             until_done: self.once.then(|| taken().map(|(_, directory)| directory.taken_in.subscribe()).collect()),
             told_of_times: Arc::default(),
+            late: at_work.late.clone(),
             compressor: self.compressor.for_another_vessel(),
             stop: running.stop.clone(),
         };

@@ -409,6 +409,13 @@ impl Session {
         *self.made_dirs.lock().await = made.into_iter().filter(|(_, made)| made.initialized()).collect();
     }
 
+    /// Cuts all connections off and discards unsent data, because the vessel must not receive the data later.
+    pub(crate) fn abandon(&self) {
+        self.remote.main_channel().abandon();
+        self.channels.abandon();
+        self.small_files.abandon();
+    }
+
     /// Makes the budgets of each way count this session's unacknowledged bytes, as long as the session lasts.
     pub(crate) fn join_budgets(self: &Arc<Self>) {
         for route in 0..=self.link.parallel.len() {

@@ -115,6 +115,13 @@ impl LoopSlot {
         self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Cuts the connection beside large files off and discards unsent data.
+    pub(crate) fn abandon(&self) {
+        if let Some(beside) = self.beside().take() {
+            beside.abandon();
+        }
+    }
+
     /// Keeps a loop on a connection of its own while large files are sent on a long path; never returns.
     pub(crate) async fn keep_beside(
         &self,

@@ -149,6 +149,7 @@ pub(super) async fn send(
     transfers.surely_ours().await?;
     let change = session.changes.begin(delivery.id);
     let flight = turn.file_loop().send(file);
+    let is_sent = flight.is_ok();
     let in_hand = sending.end_turn();
     let arriving = async {
         let mut flight = flight.map_err(|e| e.fault())?;
@@ -165,7 +166,7 @@ pub(super) async fn send(
     };
     let (sent, removed) = tokio::join!(arriving, removing);
     // After an error, the loop may still publish the file.
-    if sent.is_ok() {
+    if sent.is_ok() || !is_sent {
         change.answered();
     }
     drop((turn, asking, in_hand));

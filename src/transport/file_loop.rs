@@ -219,6 +219,11 @@ impl FileLoop {
         self.awaited.queue().is_none()
     }
 
+    /// Cuts the loop's connection off and discards unsent data.
+    pub fn abandon(&self) {
+        self.remote.main_channel().abandon();
+    }
+
     /// Sends a file.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ use crate::transfer::Directories;
 use crate::transport::SshEnvironment;
 
 pub use check::{Finding, check};
+pub use late_changes::LateChanges;
 pub use supervisor::supervise;
 pub use ways::Way;
 
@@ -74,6 +75,8 @@ pub struct Vessel {
     pub until_done: Option<Vec<watch::Receiver<bool>>>,
     /// Whether the vessel's inability to store some times was already reported.
     pub told_of_times: Arc<AtomicBool>,
+    /// The paths that requests of lost connections may still change.
+    pub late: LateChanges,
     /// Compresses ranges of files, within limits that all vessels share.
     pub compressor: Compressor,
     /// Stops the task at a point from which the next task can resume.

@@ -4,15 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Vessel;
 use super::late_changes::LateChanges;
 use super::path_locks::PathLocks;
 use crate::fault::Fault;
+use crate::link::ON_THE_WAY;
 use crate::monitor::Event;
 use crate::names::{DirectoryName, RelPath};
-use crate::records::{Delivery, DeliveryId, VersionId};
+use crate::records::{Delivery, DeliveryId, VersionId, VersionKind};
 use crate::settings::{self, Priority};
 use crate::transfer::{Outcome, RunningDeliveries, Transfers, deliver};
 
@@ -32,9 +34,11 @@ pub(super) struct Busy {
     pub(super) directory: Option<Arc<settings::Directory>>,
     /// Cancels the delivery when it was superseded or its directory's settings have changed.
     pub(super) unwanted: CancellationToken,
-    /// The paths that the delivery has locked, below this directory of the shore.
-    below: DirectoryName,
+    /// The paths that the delivery has locked.
     paths: Vec<RelPath>,
+    below: DirectoryName,
+    /// Whether the delivery may rename a directory with all that is in it.
+    moves_tree: bool,
 }
 
 /// The running deliveries of a session.
@@ -47,8 +51,9 @@ pub(super) struct Running {
     /// The same deliveries, as the sweep sees them.
     ids: RunningDeliveries,
     paths: PathLocks,
-    /// Paths that requests of earlier connections may still change.
     late: LateChanges,
+    /// Whether the session has ended deliveries whose requests the vessel has not answered.
+    is_unanswered: bool,
 }
 
 /// Returns the paths that a delivery locks.
@@ -95,11 +100,6 @@ impl Running {
         !self.contains(delivery.id) && is_free(&delivery.version.path) && renamed_from(delivery).is_none_or(is_free)
     }
 
-    /// The paths that requests of earlier connections may still change.
-    pub(super) fn late(&mut self) -> &mut LateChanges {
-        &mut self.late
-    }
-
     /// Starts a delivery.
     pub(super) fn start(
         &mut self,
@@ -122,6 +122,7 @@ impl Running {
             unwanted: unwanted.clone(),
             below: version.directory.clone(),
             paths,
+            moves_tree: delivery.origin.is_some() && version.kind == VersionKind::Directory,
         };
         self.busy.insert(delivery.id, busy);
         self.small += usize::from(!large);
@@ -132,7 +133,8 @@ impl Running {
             // A newer version must not be delivered before the vessel has answered a request that publishes this one.
             let may_be_cancelled = async {
                 unwanted.cancelled().await;
-                transfers.session.changes.all_answered(delivery.id).await;
+                // A script that hashes a large file can't publish it any more then.
+                timeout(ON_THE_WAY, transfers.session.changes.all_answered(delivery.id)).await.ok();
             };
             let outcome = tokio::select! {
                 biased;
@@ -162,23 +164,25 @@ impl Running {
         self.small -= usize::from(!busy.large);
         transfers.session.small_files.set_running(self.small);
         busy.paths.iter().for_each(|path| self.paths.leave(&busy.below, path));
-        if transfers.session.changes.forget(delivery.id) {
-            self.late.add(delivery.id, &busy.below, busy.paths);
-        }
-        busy.large
+        let large = busy.large;
+        self.lock_unanswered(delivery.id, busy, transfers);
+        large
     }
 
-    /// Aborts all deliveries. Returns the paths that requests of this or an earlier session may still change, and whether
-    /// the vessel has answered all of this session's.
-    pub(super) async fn shut_down(&mut self, transfers: &Transfers) -> (LateChanges, bool) {
-        self.tasks.shutdown().await;
-        let mut all_answered = true;
-        for (delivery, busy) in self.busy.drain() {
-            if transfers.session.changes.forget(delivery) {
-                self.late.add(delivery, &busy.below, busy.paths);
-                all_answered = false;
-            }
+    /// Locks the paths of a delivery that has ended, if the vessel has not answered all of its requests.
+    fn lock_unanswered(&mut self, delivery: DeliveryId, busy: Busy, transfers: &Transfers) {
+        if transfers.session.changes.forget(delivery) {
+            self.late.add(delivery, busy.below, busy.paths, busy.moves_tree);
+            self.is_unanswered = true;
         }
-        (std::mem::take(&mut self.late), all_answered)
+    }
+
+    /// Aborts all deliveries. Returns whether the vessel has answered all requests of the session that change final names.
+    pub(super) async fn shut_down(&mut self, transfers: &Transfers) -> bool {
+        self.tasks.shutdown().await;
+        for (delivery, busy) in std::mem::take(&mut self.busy) {
+            self.lock_unanswered(delivery, busy, transfers);
+        }
+        !self.is_unanswered
     }
 }

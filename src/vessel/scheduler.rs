@@ -12,7 +12,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Vessel;
 use super::blocked_places::BlockedPlaces;
 use super::failed_delivery::FailedDelivery;
-use super::late_changes::LateChanges;
 use super::levels::{Level, Levels};
 use super::limited_way::{LimitedWay, allowed};
 use super::retry_waits::ONCE_WAIT;
@@ -108,9 +107,8 @@ pub(super) enum Ended {
 }
 
 impl Scheduler {
-    /// `late` are the paths that requests of earlier connections may still change.
-    pub(super) fn new(vessel: Vessel, transfers: Arc<Transfers>, late: LateChanges) -> Self {
-        let running = Running::new(late);
+    pub(super) fn new(vessel: Vessel, transfers: Arc<Transfers>) -> Self {
+        let running = Running::new(vessel.late.clone());
         let mut scheduler = Self {
             sweeping: Sweeping::new(running.ids().clone()),
             running,
@@ -193,8 +191,8 @@ impl Scheduler {
             {
                 self.look_again();
             }
-            if self.running.late().expire() {
-                if self.running.late().count() == 0 {
+            if self.vessel.late.expire() {
+                if self.vessel.late.count() == 0 {
                     // Late requests may have created temporary files of superseded deliveries again.
                     self.sweeping.begin_strays(&self.transfers);
                 }
@@ -243,7 +241,8 @@ impl Scheduler {
         session.resting.cancel();
         while !self.running.is_empty() && since.elapsed() < most && !session.remote.is_lost() {
             let small = self.running.all().any(|(_, busy)| !busy.large) && since.elapsed() < most / 4;
-            if session.channels.unanswered() == 0 && !small {
+            let is_unanswered = self.running.all().any(|(delivery, _)| session.changes.has(delivery));
+            if session.channels.unanswered() == 0 && !small && !is_unanswered {
                 break;
             }
             tokio::select! {
@@ -257,9 +256,9 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Aborts the running deliveries. The next session resumes each of them from its current state. Returns the paths that
-    /// requests of this or an earlier session may still change, and whether the vessel has answered all of this session's.
-    pub(super) async fn drop_all(&mut self) -> (LateChanges, bool) {
+    /// Aborts the running deliveries. The next session resumes each of them from its current state. Returns whether the vessel
+    /// has answered all requests of this session that change final names.
+    pub(super) async fn drop_all(&mut self) -> bool {
         self.running.shut_down(&self.transfers).await
     }
 
@@ -311,8 +310,8 @@ impl Scheduler {
     /// Returns how long to wait for an event before the next pass. `None` if a single run (`--once`) has nothing to
     /// wait for.
     async fn wait(&mut self) -> Result<Option<Duration>, Fault> {
-        let late = self.running.late().next_end();
         let vessel = &self.vessel;
+        let late = vessel.late.next_end();
         // The clock may be set meanwhile.
         let until = self.levels.until().map(|until| wait_between(vessel.clock.now_ms(), until));
         let is_limited = !self.levels.are_all_allowed();
@@ -423,7 +422,7 @@ impl Scheduler {
         let vessel = &self.vessel;
         let held_back = self.levels.held_back(self.blocked.directories());
         let back = large && self.large_started % BACK == BACK - 1;
-        let limit = most + self.running.count() + self.running.late().count();
+        let limit = most + self.running.count() + vessel.late.count();
         let mut due = level.due(&vessel.ledger, &vessel.settings, (large, limit), &held_back, back).await?;
         due.retain(|delivery| !self.running.contains(delivery.id));
         let all = due.len();

@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use super::Vessel;
 use super::announcements::{self, Announcements};
 use super::due_work::DueWork;
-use super::late_changes::LateChanges;
 use super::retry_waits::{AWAY, DIALLED_IN, DIALLED_IN_SOON, SLOW, SOON, UNHURRIED};
 use super::scheduler::{Ended, REST, Scheduler};
 use super::session_memory::{SessionMemory, meet};
@@ -66,8 +65,6 @@ struct Supervisor {
     ways: Arc<Ways>,
     /// The session that the next one continues, because another connection has taken over.
     earlier: Option<Arc<Session>>,
-    /// The paths that requests of earlier connections may still change.
-    late: LateChanges,
 }
 
 /// Whether a connection is needed.
@@ -100,7 +97,6 @@ impl Supervisor {
             ways: Arc::new(Ways::new(vessel.ways.clone(), vessel.clock.clone(), vessel.environment.clone())),
             vessel,
             earlier: None,
-            late: LateChanges::default(),
             failures: 0,
             is_window_closed: false,
             announcements: Announcements::default(),
@@ -353,7 +349,7 @@ impl Supervisor {
         ways.begin(number);
         let transfers = self.transfers(&session);
         compare_places(&transfers).await;
-        let mut scheduler = Scheduler::new(self.vessel.clone(), transfers, std::mem::take(&mut self.late));
+        let mut scheduler = Scheduler::new(self.vessel.clone(), transfers);
         let connecting = AtomicBool::new(false);
         let mut replacement = std::pin::pin!(replacement(&session, &connecting));
         // Further connections were opened early because there is much to send, in parts. On their long path, TempDir
@@ -401,11 +397,10 @@ impl Supervisor {
             };
             scheduler.come_to_rest(rest).await?;
         }
-        let all_answered;
-        (self.late, all_answered) = scheduler.drop_all().await;
+        let all_answered = scheduler.drop_all().await;
         let is_left = other.is_some() && !failed;
         if failed || session.remote.is_lost() || !all_answered || is_left && session.channels.unanswered() > 0 {
-            session.channels.abandon();
+            session.abandon();
         } else if is_left {
             // The better way may fail again, and on this one a login may take seconds.
             ways.keep_standby(Some((number, session.remote.clone())));
