@@ -1,8 +1,9 @@
-//! The work of this shore, where several shores use one ledger: starts the tasks of work that it is given, hands work over
-//! after its tasks have ended, and passes hints on.
+//! The work of this shore if several shores use one ledger: starts the tasks of work that this shore is given, hands
+//! work over after its tasks have ended, and exchanges hints with the other shores.
 //!
-//! All sections of the settings are known here, but tasks run only for the work that this shore has. The bells of all other
-//! sections are relayed: their rings go to the other shores. Without other shores, as with a ledger file, all work is here.
+//! This shore knows all sections of the settings, but runs tasks only for the work that it has. It relays the bells
+//! (wake-ups between tasks) of all other sections to the other shores. Without other shores, for example with a ledger
+//! file, it has all work.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,9 +36,9 @@ pub(super) struct Shared {
     ending: Mutex<BTreeSet<Work>>,
     relay: Arc<Relay>,
     _sending: AbortOnDropHandle<()>,
-    /// The tasks that wait for the bells of other shores' work.
+    /// The tasks that wait for the bells of other shores' work and pass the rings on.
     relays: Mutex<HashMap<Hint, AbortOnDropHandle<()>>>,
-    /// Rung when notices were recorded, but other shores send them.
+    /// Rung when this shore has recorded notices that another shore sends.
     pub(super) notices: Bell,
 }
 
@@ -46,7 +47,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// Creates the state of a shore that has no work yet; `None` if it has the ledger for itself.
+    /// Creates the state of a shore that has no work yet; `None` if this shore uses the ledger alone.
     pub(super) fn new(ledger: &Ledger) -> Option<Arc<Self>> {
         ledger.share_interval()?;
         let relay = Arc::new(Relay::default());
@@ -85,7 +86,8 @@ impl Events {
         Self { ledger, interval, look_at, poll_at: now + POLL, drained, handovers: JoinSet::new(), ended: Vec::new() }
     }
 
-    /// Waits for the next event: a hint of another shore, or the time for a look; never returns without other shores.
+    /// Waits for the next event: a hint of another shore, a finished handover, or the time for the next check. Never
+    /// returns if this shore uses the ledger alone.
     pub(super) async fn next(&mut self) -> Hint {
         let Some(interval) = self.interval else { return std::future::pending().await };
         let hint = tokio::select! {
@@ -113,7 +115,7 @@ impl Events {
 }
 
 impl Daemon {
-    /// Returns whether the tasks of some work run here.
+    /// Returns whether this shore runs the tasks of `work`.
     pub(super) fn holds(&self, work: &Work) -> bool {
         self.shared.as_ref().is_none_or(|shared| shared.holds(work))
     }
@@ -131,7 +133,7 @@ impl Daemon {
         vessels.chain(directories).chain([Work::Housekeeping]).collect()
     }
 
-    /// Takes the first share of the work. To be called before anything that depends on it.
+    /// Takes this shore's first share of the work. Must be called before anything that depends on the share.
     pub(super) async fn join_shores(&self) -> Result<(), Fault> {
         let Some(shared) = &self.shared else { return Ok(()) };
         let share = self.ledger.share_out(&self.serves()).await.map_err(|e| e.fault())?;
@@ -146,7 +148,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Acts on a hint of another shore, or on the time for a look.
+    /// Acts on a hint from [`Events::next`].
     pub(super) async fn follow_hint(
         &mut self,
         hint: Hint,
@@ -178,7 +180,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Wakes the tasks of some work, if they run here.
+    /// Wakes the tasks of `work`, if this shore runs them.
     fn ring(&self, work: &Work) {
         if !self.holds(work) {
             return;
@@ -207,18 +209,19 @@ impl Daemon {
         Ok(())
     }
 
-    /// Passes a change of the locations on.
+    /// Tells the other shores that the locations have changed.
     pub(super) fn tell_locations(&self) {
         self.shared.iter().for_each(|shared| shared.relay.add(Hint::Locations));
     }
 
-    /// Acquires the work that this shore is to have and starts its tasks; begins to hand over the work of other shores.
+    /// Acquires the work that this shore is to have and starts its tasks. Begins to hand over the work that other
+    /// shores are to have.
     ///
     /// # Errors
     /// A [`Fault`] of the daemon when the ledger can't be used, or this shore was replaced.
     pub(super) async fn follow_shares(&mut self, tasks: &mut Tasks, events: &mut Events) -> Result<(), Fault> {
         let Some(shared) = self.shared.clone() else { return Ok(()) };
-        // Nothing changes hands while the database is away.
+        // No work is handed over while the database is away.
         if self.ledger.outage().is_some() {
             return Ok(());
         }
@@ -268,8 +271,8 @@ impl Daemon {
     }
 
     /// Gives back the work whose tasks have ended. Must not run concurrently with
-    /// [`Shores::share_out`](crate::ledger::Shores::share_out): a share that was read before would still contain the work, and
-    /// its tasks would be started without it.
+    /// [`Shores::share_out`](crate::ledger::Shores::share_out): a share that was read before would still contain the
+    /// work, so this shore would start the tasks of work that it no longer has.
     async fn give_back_ended(&self, shared: &Shared, events: &mut Events) -> Result<(), Fault> {
         if events.ended.is_empty() {
             return Ok(());
@@ -323,7 +326,7 @@ impl Daemon {
         let stop = self.surroundings.stop.clone();
         let vessels: Vec<_> = gained.iter().filter_map(Work::vessel).cloned().collect();
         self.usage.refresh(&vessels).await.map_err(|e| e.fault())?;
-        // The tasks that were here before have ended.
+        // This shore's earlier tasks of this work have ended.
         for work in gained {
             match work {
                 Work::Vessel(name) => {
@@ -355,7 +358,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Has the rings of the bells of others' work passed on, and those of own work not.
+    /// Passes on the rings of the bells of other shores' work, and no longer those of this shore's work.
     pub(super) fn relay_bells(&self) {
         let Some(shared) = &self.shared else { return };
         let mut wanted: HashMap<Hint, &Bell> = HashMap::new();
@@ -374,7 +377,7 @@ impl Daemon {
         }
         wanted.insert(Hint::Pauses, self.orders.pauses_changed());
         wanted.insert(Hint::Notices, &shared.notices);
-        // The bells of changed sections are new ones, so all are attached again.
+        // Sections that changed have new bells, so all bells are attached again.
         let attach = |(hint, bell): (Hint, &Bell)| (hint.clone(), shared.relay.attach(bell.clone(), hint));
         let attached = wanted.into_iter().map(attach).collect();
         *locked(&shared.relays) = attached;
@@ -398,7 +401,7 @@ impl Daemon {
                 return;
             }
             let mut held = locked(&shared.held).clone();
-            // The background tasks end later, and their work with the lease.
+            // The background tasks end later; their work is given back with the lease.
             held.remove(&Work::Housekeeping);
             if let Err(e) = self.ledger.share_out(&[]).await {
                 tracing::debug!("Cannot notify the other shores that this shore stops: {e}");
@@ -410,7 +413,8 @@ impl Daemon {
                 work
             });
             let mut ends: FuturesUnordered<_> = ends.collect();
-            // What ends during a transaction goes back in the next one: each of them waits for the other writers.
+            // Work that ends during a transaction is given back in the next one, as each transaction waits for the
+            // other writers.
             while let Some(first) = ends.next().await {
                 let mut ended = vec![first];
                 ended.extend(std::iter::from_fn(|| ends.next().now_or_never().flatten()));

@@ -22,7 +22,7 @@ use crate::shore;
 /// An action that the daemon would take.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Intention {
-    /// A file would be sent in chunks, and assembled.
+    /// A file would be sent, in one or more chunks.
     Send {
         /// The receiving vessel.
         vessel: VesselName,
@@ -37,32 +37,32 @@ pub enum Intention {
     },
     /// A directory would be created, or its mode would be set.
     MakeDirectory {
-        /// The vessel with the directory.
+        /// The vessel on which this would be done.
         vessel: VesselName,
         /// The path of the directory.
         to: RemotePath,
     },
     /// A link would be created.
     MakeLink {
-        /// The vessel with the link.
+        /// The vessel that would get the link.
         vessel: VesselName,
         /// The path of the link.
         to: RemotePath,
         /// The link's target.
         target: Vec<u8>,
     },
-    /// A file or a directory that was moved here would be renamed, unless it was changed on the vessel.
+    /// A file or a directory that was moved on the shore would be renamed on the vessel, unless it was changed there.
     Rename {
-        /// The vessel with the file or directory.
+        /// The vessel that holds the file or directory.
         vessel: VesselName,
-        /// The path that it has now.
+        /// The current path on the vessel.
         from: RemotePath,
-        /// Its new path.
+        /// The new path on the vessel.
         to: RemotePath,
     },
     /// A delivered file would be deleted, unless it was changed on the vessel.
     Delete {
-        /// The vessel with the file.
+        /// The vessel that holds the file.
         vessel: VesselName,
         /// The path of the file.
         to: RemotePath,
@@ -158,7 +158,8 @@ async fn simulate_with(
     let mut shown = HashSet::new();
     for vessel in &daemon.settings.vessels {
         daemon.ledger.hurry(&vessel.name).await.map_err(|e| e.fault())?;
-        // Deliveries that wait for a move are returned once the move counts as done or as failed.
+        // The ledger returns deliveries that wait for a move only once the move counts as done or as failed, so the
+        // queries are repeated.
         for large in [true, false].into_iter().cycle() {
             let due = daemon.ledger.next_due(&vessel.name, large, u32::MAX).await.map_err(|e| e.fault())?;
             let mut due = due;
@@ -238,8 +239,8 @@ impl Daemon {
         })
     }
 
-    /// Returns the rename of a moved entry on a vessel, and counts it as done, with everything in it; `None` if the
-    /// vessel would not rename the entry, which counts as a failure.
+    /// Returns the rename of a moved entry on a vessel, and acknowledges the deliveries of the entry and of everything
+    /// in it. If the vessel would not rename the entry, returns `None` and records the move as failed.
     async fn rename(&self, vessel: &Vessel, delivery: &Delivery, origin: &RelPath) -> Result<Option<Intention>, Fault> {
         let version = &delivery.version;
         let there = self.ledger.origin_there(&vessel.name, delivery).await.map_err(|e| e.fault())?;
@@ -260,7 +261,7 @@ impl Daemon {
         }))
     }
 
-    /// Returns the moves of sources that would retire once every vessel has them.
+    /// Returns the moves to `processed/` of the sources that would retire once every vessel has them.
     async fn moves(&self, directory: &shore::Directory) -> Result<Vec<Intention>, Fault> {
         let settings = &directory.settings;
         if settings.is_mirror() || directory.vessels.is_empty() {

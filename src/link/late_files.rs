@@ -1,10 +1,11 @@
 //! Temporary files that may still appear on the vessel after they were removed.
 //!
-//! Small files are sent to a loop in the vessel's shell. When the connection is lost, bytes that are still on the way
-//! reach the loop after another connection has removed its files and delivered the file again. The loop then begins the
-//! file, waits for the rest until the server notices that the connection is gone, which may take hours, and only then
-//! removes what it has. A request to create an assembly by SFTP may arrive late too, after another connection has
-//! published the file; its assembly stays empty, because the data would need the answer to it.
+//! A loop in the vessel's shell receives small files. When the connection is lost, bytes that are still on the way may
+//! reach the loop after another connection has removed the loop's files and delivered the file again. The loop then
+//! creates the temporary file once more, waits for the rest until the server notices that the connection is gone, which
+//! may take hours, and only then removes the file. A request to create an assembly by SFTP may also arrive late, after
+//! another connection has published the file. This assembly stays empty, because data is sent only after the reply to
+//! this request.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,10 +16,10 @@ use tokio::time::{Instant, sleep_until};
 use crate::names::RemotePath;
 use crate::records::DeliveryId;
 
-/// This long after a connection was given up, no bytes of it can still arrive, even on a slow
-/// link with a long queue.
+/// This long after a connection was given up, none of its bytes can still arrive, even on a slow link with a long
+/// queue.
 pub(crate) const ON_THE_WAY: Duration = Duration::from_secs(30);
-/// Maximum number of files that are remembered. Further files are left to the loop.
+/// Maximum number of files that are remembered. Further files are left for the loop to remove.
 const MOST: usize = 4096;
 
 /// A temporary file of an earlier attempt of a delivery.
@@ -30,12 +31,12 @@ pub(crate) struct LateFile {
     due: Instant,
 }
 
-/// Whether a late file is removed whatever it holds.
+/// Whether a late file is removed only if it is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
     /// Any file: no attempt continues with it.
     Any,
-    /// Only an empty file: the delivery may be waiting for an attempt that continues with what the file holds.
+    /// Only an empty file: a later attempt may continue with a file that is not empty.
     Empty,
 }
 
@@ -87,7 +88,7 @@ impl LateFiles {
         }
     }
 
-    /// Adds the assemblies of a superseded delivery. Does nothing where [`Self::add_empty`] does nothing.
+    /// Adds the assemblies of a superseded delivery. Does nothing when [`Self::add_empty`] does nothing.
     pub(crate) fn add_superseded(&self, delivery: DeliveryId, assembly: RemotePath, loop_assembly: RemotePath) {
         if self.began.elapsed() < ON_THE_WAY {
             self.add(delivery, Which::Empty, [assembly]);
@@ -95,8 +96,9 @@ impl LateFiles {
         }
     }
 
-    /// Adds the assembly of an earlier attempt of a delivery, which is removed if it is empty then. Does nothing once the
-    /// connections before this session's are gone for so long that none of their requests can arrive any more.
+    /// Adds the assembly of an earlier attempt of a delivery. When it is due, it is removed if it is empty. Does
+    /// nothing later than [`ON_THE_WAY`] after the session began, because requests of earlier connections can no longer
+    /// arrive then.
     pub(crate) fn add_empty(&self, delivery: DeliveryId, assembly: RemotePath) {
         if self.began.elapsed() < ON_THE_WAY {
             self.add(delivery, Which::Empty, [assembly]);

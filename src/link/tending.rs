@@ -27,25 +27,25 @@ const UP_TO_SPEED: u32 = 8;
 /// that log in concurrently.
 const FIRST_STEP: usize = 4;
 pub(crate) const LOGGING_IN: usize = 4;
-/// Bytes in flight for which one BBR connection is used, about the size of a kernel's send buffer (`tcp_wmem`). A
-/// single BBR connection fills most paths, because occasional losses do not slow it down, and several BBR connections
-/// overload a shared queue: for 16 MiB at 4 Mbit/s, 8 connections retransmitted 4.5 MB needlessly, and the last
-/// connection may become very slow.
+/// Number of bytes in flight up to which one BBR connection is enough, about the size of a kernel's send buffer
+/// (`tcp_wmem`). A single BBR connection fills most paths, because occasional losses do not slow it down, and several
+/// BBR connections overload a shared queue: for 16 MiB at 4 Mbit/s, 8 connections retransmitted 4.5 MB needlessly, and
+/// the last connection may become very slow.
 const MOST_IN_FLIGHT: f64 = (2 << 20) as f64;
-/// From this round-trip time on, a BBR connection needs seconds to reach its full rate. So 4 connections are begun
-/// early, or as soon as the first one has this many bytes in flight.
+/// From this round-trip time on, a BBR connection needs seconds to reach its full rate. So `TOGETHER` connections are
+/// begun early, or as soon as the first one has `RISING` bytes in flight.
 const VERY_LONG: Duration = Duration::from_millis(250);
 const TOGETHER: usize = 4;
-/// The number of further connections instead where queues are kept short. BBR stops almost entirely every ten seconds to
-/// measure the round trip, while a second connection continues: 92 % of 4 Mbit/s at 600 ms, instead of 80 % with one.
+/// Number of further connections where queues are kept short, instead of `TOGETHER` - 1. BBR almost stops every ten
+/// seconds to measure the round trip; a second connection sends meanwhile. At 600 ms, two connections reach 92 % of 4
+/// Mbit/s, and one reaches 80 %.
 const SHORT_TOGETHER: usize = 1;
 const RISING: f64 = (96 << 10) as f64;
 /// Interval between measurements of the bytes in flight.
 const GLANCE: Duration = Duration::from_millis(300);
 /// Minimum duration of a rate measurement.
 const MEASURE: Duration = Duration::from_millis(750);
-/// Pause before connections are opened again after no more were possible or needed, and time for which idle connections
-/// are kept.
+/// Pause after no more connections were possible or needed, and time for which idle connections are kept.
 const REST: Duration = Duration::from_secs(60);
 /// Maximum number of channels per connection, for servers with small windows and for servers with the window of
 /// OpenSSH. OpenSSH allows 10 sessions per connection, and the shells need some of them.
@@ -92,7 +92,7 @@ impl<'a> Tending<'a> {
         Self { channels, vessel, environment, route: first.route(), first }
     }
 
-    /// Returns the rate of the way that an earlier session measured.
+    /// Returns the rate that an earlier session measured; it is known only for way 0.
     fn remembered(&self) -> Option<PathRate> {
         self.channels.remembered().filter(|_| self.route == 0)
     }
@@ -155,7 +155,8 @@ impl<'a> Tending<'a> {
                 continue;
             }
             let begun = self.begun_early(std::mem::take(&mut first_pass));
-            // More connections that begin at once would overflow a short queue. The first one carries no large files.
+            // More connections that begin at once would overflow a short queue. The first one doesn't count: it carries
+            // no large files.
             let begun = match self.channels.keeps_short_queues() {
                 true => begun.min((2 + SHORT_TOGETHER).saturating_sub(connections)),
                 false => begun,
@@ -179,8 +180,9 @@ impl<'a> Tending<'a> {
         }
     }
 
-    /// Returns how many connections were begun early or, in the first pass, how many were useful in an earlier session. A
-    /// later pass would open connections again that were ready too late.
+    /// Returns how many connections are being opened already or, if more, how many are missing compared with an earlier
+    /// session. Only the first pass makes this comparison: later passes would reopen connections that were ready too
+    /// late.
     fn begun_early(&self, first_pass: bool) -> usize {
         let remembered = self.remembered().filter(|_| first_pass);
         let remembered = remembered.map_or(0, |path| path::connections(&path, MOST));
@@ -295,7 +297,7 @@ impl<'a> Tending<'a> {
             let Some(channel) = self.further_connection().await else { return false };
             if self.is_soon_of_use(answered, since) {
                 self.channels.widened.store(true, Ordering::Relaxed);
-                // Opening further channels takes round trips, in which the first one can already send.
+                // Opening further channels takes some round trips. The first channel can already send meanwhile.
                 self.channels.add(vec![channel.clone()]);
                 self.channels.add(self.channels_beside(&channel).await);
             }
@@ -317,7 +319,7 @@ impl<'a> Tending<'a> {
 
     /// Returns whether a new connection reaches its full rate before all bytes are sent at the current rate. Otherwise
     /// the other connections would wait for the new one at the end. The current rate is computed from `answered`, the
-    /// number of bytes acknowledged at `since`.
+    /// number of bytes acknowledged at `since`. Always returns `true` if the number of connections is fixed.
     fn is_soon_of_use(&self, answered: u64, since: Instant) -> bool {
         let fixed = matches!(self.vessel.connections, Connections::Fixed(_));
         let rate =

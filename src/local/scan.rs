@@ -43,13 +43,13 @@ pub struct Skipped {
     pub kind: Kind,
 }
 
-/// Scans a directory, and those below it if the rules say so. With `below`, scans only that subdirectory, which is
-/// itself part of the result where the rules take directories.
+/// Scans a directory, and its subdirectories if the rules say so. With `below`, scans only that subdirectory; the
+/// result also contains it if the rules take directories.
 ///
-/// Before a directory is listed, calls `enter` with its path and inode (not for the location itself), so that a watcher
-/// added there misses no file. Leaves out the entries for which `is_known` returns true, the entries that the rules exclude,
-/// and our own temporary files. A file that vanishes during the scan is omitted; a file whose status cannot be read is in
-/// [`Scan::skipped`].
+/// Before listing a directory other than the location itself, calls `enter` with its path and inode, so that a watcher
+/// added there misses no file. Leaves out the entries for which `is_known` returns true, the entries that the rules
+/// exclude, and our own temporary files. A file that vanishes during the scan is omitted; a file whose status cannot be
+/// read is in [`Scan::skipped`].
 ///
 /// # Errors
 /// When the directory cannot be listed.
@@ -95,7 +95,7 @@ pub fn scan(
     Ok(scan)
 }
 
-/// Returns whether a location has no entries at all, whatever its rules say.
+/// Returns whether a location has no entries, not even entries that its rules exclude.
 ///
 /// # Errors
 /// When the location cannot be listed.
@@ -129,7 +129,7 @@ struct Level {
 }
 
 impl Level {
-    /// Returns the path below the location and the type of the next entry.
+    /// Returns the next entry: its path below the location, and its type.
     fn next(&mut self) -> rustix::io::Result<Option<(RelPath, FileType)>> {
         while let Some(entry) = self.entries.read() {
             let entry = entry?;
@@ -247,8 +247,8 @@ impl Walk<'_> {
     /// Opens a directory that is to be listed, and reports it to `enter`.
     fn open(&mut self, holder: BorrowedFd<'_>, found: Found) -> Option<(OwnedFd, Found)> {
         let whole = self.rules.location().join(found.path.as_path());
-        // Files below such a directory could not be opened by their path, and a hostile program could nest directories
-        // without end.
+        // Files below a directory with such a long path could not be opened by their path, and a hostile program could
+        // nest directories without end.
         if whole.as_os_str().len() > LONGEST_PATH {
             self.scan.unread.push(DiskError::io("list", &whole, Errno::NAMETOOLONG));
             return None;

@@ -1,5 +1,5 @@
-//! The versions that the ledger has of a directory, as a hash of 16 bytes for each. A scan skips entries that match
-//! their version, so it takes little memory however many files are in the directory. Only differences are compared path
+//! The current versions of a directory in the ledger, each as a hash of 16 bytes. A scan skips entries that match their
+//! version, so it takes little memory even if the directory has many files. Only entries that differ are compared path
 //! by path.
 
 use std::collections::hash_map::RandomState;
@@ -14,7 +14,7 @@ use crate::records::{Traits, VersionKind};
 /// Number of versions that are read from the ledger at a time.
 const PAGE: u32 = 4096;
 
-/// The versions that the paths of a directory held when they were read.
+/// The current versions of a directory, as read from the ledger.
 pub(super) struct Known {
     minds_owners: bool,
     /// The keys of the hashes are random, so that nobody can choose paths with equal hashes.
@@ -75,7 +75,7 @@ impl Known {
         self.seen.iter().all(|seen| *seen)
     }
 
-    /// Returns the current versions that the scan has not found unchanged on the disk, sorted by path.
+    /// Returns the current versions, sorted by path, except those that the scan has found unchanged on the disk.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -93,7 +93,7 @@ impl Known {
     }
 }
 
-/// Calls `act` for each version that the paths of a directory hold.
+/// Calls `act` for each current version of a directory.
 async fn for_each_version(directory: &Directory, mut act: impl FnMut(CurrentVersion)) -> Result<(), Fault> {
     let (name, mut after) = (&directory.settings.name, None);
     loop {

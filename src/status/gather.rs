@@ -93,7 +93,7 @@ impl Gatherer {
         Ok(document)
     }
 
-    /// Returns the page's data about the whole fleet.
+    /// Returns the status page's data about the whole fleet.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -101,8 +101,8 @@ impl Gatherer {
         Ok(super::fleet::fleet(&*self.document().await?).unwrap_or_default())
     }
 
-    /// Returns the page's data about one vessel: its part of the document, and its log lines. `vessel` is `null` if no
-    /// vessel has this name.
+    /// Returns the status page's data about one vessel: its part of the document, and its log lines. `vessel` is `null`
+    /// if no vessel has this name.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -147,7 +147,7 @@ impl Gatherer {
         troubles.map(|troubles| troubles.borrow().all()).unwrap_or_default()
     }
 
-    /// Returns since when the directories have been in trouble.
+    /// Returns the start times of the current incidents of directories and disks.
     pub(super) fn trouble_times(&self) -> &TroubleTimes {
         &self.trouble_times
     }
@@ -209,7 +209,7 @@ impl Gatherer {
         let now = self.clock.now_ms();
         let (recorded, trouble) = self.recorded(now).await?;
         let Recorded { summary, parked, receipts, link_today, spent, shores } = &*recorded;
-        // Of the vessels of other shores, the ledger knows the state.
+        // Only the ledger knows the state of vessels of other shores.
         let is_elsewhere = |name: &VesselName| {
             recorded.shore_of(&Work::Vessel(name.clone())).is_some_and(|shore| shore != self.place.shore)
         };

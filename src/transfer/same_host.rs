@@ -1,10 +1,10 @@
 //! Detection of a vessel that is the shore's own host, so that nothing is delivered onto its own source.
 //!
-//! The settings don't show whether a vessel is this host: the address may lead back through a name, a forwarded port or
-//! a hop. But then an assembly on the vessel, whose name is unique, also exists on the shore's own disk before anything
-//! is published. So one lookup on that disk per directory and connection is enough and costs no round trip. If a
-//! delivery needs no assembly, for example because the vessel seems to have the file already, one is created just for
-//! this check.
+//! The settings don't show whether a vessel is this host: the address may lead back here through another name, a
+//! forwarded port or a hop. If it does, an assembly (a temporary file with a unique name) on the vessel also exists on
+//! the shore's own disk. So one lookup on that disk per directory and connection, before anything is published, is
+//! enough and costs no round trip. If a delivery needs no assembly, for example because the vessel seems to have the
+//! file already, one is created just for this check.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ use crate::settings::{self, Directory};
 /// Timeout for the lookup on the shore's own disk.
 const MOMENT: Duration = Duration::from_secs(5);
 
-/// Returns the known result for the current place of a delivery's directory, or `None` if the place is unchecked. A
-/// reload may change the place.
+/// Returns the result of the check for the current place of a delivery's directory on the vessel, or `None` if the
+/// place is unchecked. A reload may change the place.
 fn known_of_place(transfers: &Transfers, delivery: &Delivery) -> Option<Option<Fault>> {
     let session = &transfers.session;
     let (directory, _) = transfers.directories.get(&delivery.version.directory)?;
     transfers.own_places.get(&directory.name, session.link.settings.remote_location(&directory))
 }
 
-/// Returns whether the place of the delivery's directory was checked and found to be fit.
+/// Returns whether the place of the delivery's directory was checked and may be delivered to.
 pub(super) fn is_known_elsewhere(transfers: &Transfers, delivery: &Delivery) -> bool {
     matches!(known_of_place(transfers, delivery), Some(None))
 }
@@ -38,8 +38,8 @@ pub(super) fn is_proven(transfers: &Transfers, delivery: &Delivery) -> bool {
     transfers.session.remote.is_this_host() || known_of_place(transfers, delivery).is_some()
 }
 
-/// Fails if the place of the delivery's directory is already known to be unfit, for example because its sources are
-/// there.
+/// Fails if the check has already found the place of the delivery's directory unfit, for example because its sources
+/// are there.
 pub(super) fn refuse_own_place(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
     known_of_place(transfers, delivery).flatten().map_or(Ok(()), Err)
 }
@@ -73,7 +73,7 @@ pub(super) async fn prove_elsewhere_first(transfers: &Transfers, delivery: &Deli
     Ok(())
 }
 
-/// Fails if the place of the delivery's directory is where the directory's sources are. With `make`, creates the
+/// Fails if the place of the delivery's directory overlaps with the directory's `Location`. With `make`, creates the
 /// assembly for the check if it is missing; otherwise the assembly must exist.
 pub(super) async fn prove_elsewhere(
     transfers: &Transfers,

@@ -74,7 +74,7 @@ impl Remote {
         if renamed.is_err() && files.refuses_posix_rename() && self.capabilities().posix_rename() {
             (renamed, found) = Box::pin(plain()).await;
         }
-        // The server may reject a rename over an existing file, and may have no status code for this reason.
+        // The server may reject a rename because the new name exists, but report only a general failure.
         if let Err(e @ SftpError::Status { .. }) = &renamed
             && !self.replaces_at_once()
             && !e.is_not_found()

@@ -1,6 +1,7 @@
-//! The ways to a vessel: which of them may be used now, in which order they are tried, and the state of each.
+//! The ways to a vessel (its links or addresses): which of them may be used now, in which order they are tried, and the
+//! state of each.
 //!
-//! A session belongs to one way, an upload does not: it continues over the next way with the data that the vessel has.
+//! A session uses one way. An upload may use several: on the next way, it continues from the data that the vessel has.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,13 +23,13 @@ use crate::transport::{ConnectError, DialIn, KnownShell, Lead, Rank, Remote, Ssh
 
 /// How long the first connection on a way may take before the next way is tried as well.
 const STAGGER: Duration = Duration::from_millis(1500);
-/// How long a better way must work before it is used again; doubled whenever it fails soon after that, up to the longest
-/// one.
+/// How long a connection on a better way must work before the way is used again. Doubled, up to `LONGEST_STEADY`,
+/// whenever the way fails within [`PROVEN`].
 const STEADY: Duration = Duration::from_millis(500);
 const LONGEST_STEADY: Duration = Duration::from_secs(10);
 /// A way that has been in use for this long counts as steady.
 const PROVEN: Duration = Duration::from_secs(4);
-/// The waits before a way that could not be reached is tried again, which costs one packet.
+/// Waits before an unreachable way is tried again. They are short, because an attempt costs only one packet.
 const UNREACHED: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(1));
 /// Timeout of the ping on a standby connection.
 const PING: Duration = Duration::from_secs(3);
@@ -36,9 +37,9 @@ const PING: Duration = Duration::from_secs(3);
 /// A way to a vessel, with everything that a session over it needs.
 #[derive(Clone)]
 pub struct Way {
-    /// The vessel's settings as reached over this way.
+    /// The vessel's settings for connections over this way.
     pub settings: Arc<settings::Vessel>,
-    /// The limits of the way.
+    /// The way's rate limit and budgets.
     pub(super) limits: Limits,
 }
 
@@ -68,7 +69,7 @@ pub(super) struct Ways {
 
 struct State {
     ways: Vec<Known>,
-    /// A connection on another way, ready to take over.
+    /// Another way, and a connection on it that is ready to take over.
     standby: Option<(usize, Remote)>,
     /// The priorities of the files that are due.
     wanted: Priorities,
@@ -247,7 +248,7 @@ impl Ways {
         (0..at).map(reason).collect::<Vec<_>>().join("; ") + &limited
     }
 
-    /// Returns how long until a connection on the way may be tried.
+    /// Returns the time until the next attempt to connect over a way is allowed.
     pub(super) fn rest(&self, at: usize) -> Duration {
         let not_before = self.state().ways[at].not_before;
         not_before.map(|not_before| not_before.saturating_duration_since(Instant::now())).unwrap_or_default()
@@ -323,8 +324,8 @@ impl Ways {
         }
     }
 
-    /// Connects over the best way that can be reached, except the way `without`. The next way is tried as soon as one has
-    /// failed or is slow.
+    /// Connects over the best way that can be reached, but not over the way `without`. Tries the next way as soon as an
+    /// attempt fails or takes longer than [`STAGGER`].
     pub(super) async fn connect(
         &self,
         known: &KnownShell,
@@ -339,7 +340,7 @@ impl Ways {
         if self.may_be_limited() {
             usable.sort_by_key(|at| (std::cmp::Reverse(self.carries(*at).count()), *at));
         }
-        // Ways that failed lately are tried again only when their time has come.
+        // Ways that failed recently are skipped until their waiting time is over.
         let mut waiting: VecDeque<usize> = usable.into_iter().filter(|at| self.rest(*at).is_zero()).collect();
         let (mut trying, mut failed) = (FuturesUnordered::new(), Vec::new());
         loop {
@@ -365,8 +366,8 @@ impl Ways {
         }
     }
 
-    /// Combines the faults of ways that all failed: returns the fault with the soonest retry, with the reasons of all
-    /// ways.
+    /// Combines the faults of all ways that failed: returns the fault that allows the earliest retry, with the reasons
+    /// of all ways.
     fn failure(&self, mut failed: Vec<(usize, ConnectError)>) -> Fault {
         failed.sort_by_key(|(at, _)| *at);
         let mut reasons: Vec<String> = failed.iter().map(|(at, e)| format!("{}: {e}", self.all[*at].name())).collect();
@@ -392,7 +393,7 @@ impl Ways {
         }
     }
 
-    /// Returns the standby connection, if it works.
+    /// Returns the standby connection if it works and may be used.
     pub(super) async fn use_standby(&self, without: Option<usize>) -> Option<(usize, Remote)> {
         let (at, remote) = self.state().standby.take()?;
         if Some(at) == without || self.closed(at).is_some() || remote.is_lost() {
@@ -403,7 +404,8 @@ impl Ways {
         Some((at, remote))
     }
 
-    /// Returns whether there is a standby connection on another way than `current`; drops one that is of no use.
+    /// Returns whether there is a standby connection on another way than `current`; drops a standby connection that is
+    /// of no use.
     pub(super) fn has_standby(&self, current: usize) -> bool {
         let closed = |at: usize| self.closed(at).is_some();
         let standby = self.state().standby.take();

@@ -19,7 +19,7 @@ pub(super) struct Plan {
     pub(super) vessels: Vec<Vessel>,
 }
 
-/// A source of a sync, and the options that belong to a directory.
+/// The source of a sync, with the sync's options that apply to a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Treatment {
     /// The source's path without a trailing slash.
@@ -51,7 +51,7 @@ pub(super) struct Account {
 pub(super) struct Vessel {
     pub(super) name: String,
     pub(super) account: Account,
-    /// Whether other vessels use another account on the same host: vessels on one host can't share a TempDir.
+    /// Whether another vessel uses another account on the same host, so that they can't share a TempDir.
     pub(super) shares_host: bool,
     pub(super) locations: Vec<Place>,
     pub(super) notes: Vec<String>,
@@ -118,8 +118,8 @@ impl Plan {
         self.vessels.len() - 1
     }
 
-    /// Returns the directory for a sync: one with the same source and options that the vessel doesn't take yet, or a
-    /// new one.
+    /// Returns the directory for a sync: an existing one with the same source and options that the vessel doesn't take
+    /// yet, or a new one.
     fn directory(&mut self, sync: &Sync, flags: &Flags, vessel: usize) -> &Directory {
         let treatment = treatment(sync, flags);
         let taken: Vec<&String> = self.vessels[vessel].locations.iter().map(|place| &place.name).collect();
@@ -182,8 +182,8 @@ fn notes(sync: &Sync, flags: &Flags) -> Vec<String> {
     notes
 }
 
-/// Returns the directory that `rsync` fills: inside the target, a directory of the source's name, unless the source
-/// ends with a slash.
+/// Returns the directory that `rsync` fills: a directory of the source's name in the target, or the target itself if
+/// the source ends with a slash.
 fn remote_location(sync: &Sync) -> String {
     // Poni prefixes every path on an SSH host with a slash.
     let path = if sync.is_local() { sync.path.clone() } else { format!("/{}", sync.path) };

@@ -1,4 +1,4 @@
-//! The connections to the database: pools that are replaced when the database was away, and the lease.
+//! The connections to the database: the pools, which are replaced after each outage, and the lease.
 //!
 //! One task, the keeper, renews the lease over a connection of its own. An attempt that fails because of its connection
 //! wakes the keeper, which reconnects, renews the lease, and then replaces the pools. Meanwhile every query and update of
@@ -36,7 +36,7 @@ pub(super) fn now() -> Duration {
 enum State {
     There(Pools),
     Away(Arc<Outage>),
-    /// Another process has the ledger, or it was closed here.
+    /// Another process has the ledger, or this process has closed it.
     Ended(LedgerError),
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Connects to the first server that answers and, with `writing`, is no standby.
+    /// Connects to the first server that answers. If `writing` and there are several servers, skips standby servers.
     pub(super) async fn connect(&self, writing: bool) -> sqlx::Result<(PgConnection, PgConnectOptions)> {
         let mut failed = None;
         for options in &self.options {
@@ -72,7 +72,7 @@ async fn connect_to(options: &PgConnectOptions, no_standby: bool) -> sqlx::Resul
 
 pub(super) struct Connections {
     servers: Servers,
-    /// The lock of this host, until the ledger is closed.
+    /// The lock of the ledger on this host, until it is released.
     holder: Mutex<Option<Holder>>,
     pub(super) lease: Lease,
     pub(super) lease_time: Duration,
@@ -81,13 +81,13 @@ pub(super) struct Connections {
     held_until: watch::Sender<Duration>,
     /// The time, by [`now`], since which there was no outage.
     steady_since: Mutex<Duration>,
-    /// An attempt failed because of its connection.
+    /// Notified when the keeper must renew the lease or reconnect.
     broken: Notify,
     closing: CancellationToken,
 }
 
 impl Connections {
-    /// Starts the keeper of a lease, which it renews over the connection `keeping`.
+    /// Starts the keeper, which renews `lease` over the connection `keeping`.
     pub(super) fn start(
         (servers, holder): (Servers, Holder),
         (keeping, options): (PgConnection, PgConnectOptions),
@@ -111,7 +111,8 @@ impl Connections {
         (connections, keeper)
     }
 
-    /// Repeats an attempt until it succeeds, or fails for a reason that lasts. Waits while the database is away.
+    /// Repeats an attempt after temporary errors, and returns its success or its permanent error. Waits while the
+    /// database is away.
     pub(super) async fn lasting<T, F, Fut>(&self, attempt: F) -> Result<T>
     where
         F: Fn(Pools) -> Fut + Send,
@@ -153,10 +154,10 @@ impl Connections {
         }
     }
 
-    /// Returns the reading connections at once.
+    /// Returns the pool for reading, without waiting.
     ///
     /// # Errors
-    /// [`LedgerError::Away`] while the database is away.
+    /// [`LedgerError::Away`] while the database is away; another error after the connections have ended.
     pub(super) fn readers_now(&self) -> Result<PgPool> {
         match &*self.state.borrow() {
             State::There(pools) => Ok(pools.readers.clone()),
@@ -176,11 +177,11 @@ impl Connections {
     /// Waits until the database is away.
     pub(super) async fn went_away(&self) {
         let mut state = self.state.subscribe();
-        // An error means that the sender was dropped, which this handle prevents.
+        // This cannot fail: an error would mean that the sender was dropped, but `self` holds it.
         state.wait_for(|state| matches!(state, State::Away(_))).await.ok();
     }
 
-    /// Waits until this process certainly holds the lease, and for long enough to begin the next step.
+    /// Waits until this process certainly holds the lease and the lease lasts long enough for the next step.
     pub(super) async fn surely_ours(&self) -> Result<()> {
         let mut held = self.held_until.subscribe();
         let mut state = self.state.subscribe();
@@ -203,12 +204,12 @@ impl Connections {
         now().saturating_sub(*self.steady_since.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The minimum remaining time of the lease for the beginning of a step on a vessel or on the disk.
+    /// Returns how long the lease must still be valid when a step on a vessel or on the disk begins.
     pub(super) fn margin(&self) -> Duration {
         self.lease_time / 3
     }
 
-    /// Records that the connections of a period are broken, and wakes the keeper.
+    /// Records that the pools with this number are broken, and wakes the keeper.
     fn report(&self, number: u64, error: &LedgerError) {
         let current = |state: &State| matches!(state, State::There(pools) if pools.number == number);
         if current(&self.state.borrow()) {
@@ -352,7 +353,7 @@ fn finish(it: &Connections) {
     it.state.send_replace(State::Ended(LedgerError::from(sqlx::Error::PoolClosed)));
 }
 
-/// Ends while the database is away: the lease runs out by itself.
+/// Ends the keeper while the database is away; the lease expires by itself.
 fn give_up(it: &Connections) {
     finish(it);
     it.unlock();

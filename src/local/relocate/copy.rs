@@ -1,4 +1,4 @@
-//! Retires across file systems by a verified, flushed copy, and cleans up after a crash.
+//! Retires files to another file system by a verified, flushed copy, and cleans up after a crash.
 //!
 //! The copy is made under a unique hidden name and stays locked while it is being made. [`sweep`] removes copies that
 //! are not locked.
@@ -135,8 +135,8 @@ pub(super) fn make(
 /// Cleans up after a crash during a retirement, in a directory and, if `recursive`, in those below it. Call it once
 /// before the directory is scanned.
 ///
-/// Removes unfinished copies from `processed/`. If a source was about to be removed, gives it back its own name; the
-/// next scan and retirement determine whether it is the delivered version.
+/// Removes unfinished copies from `processed/`. If a source was renamed for its removal but not removed, restores its
+/// name; the next scan and retirement determine whether it is the delivered version.
 ///
 /// # Errors
 /// When the directory can't be listed, or the disk fails. A missing `processed/` is not an error.
@@ -145,7 +145,8 @@ pub fn sweep(location: &Path, recursive: bool) -> Result<(), DiskError> {
     let unlisted = |errno: Errno| DiskError::Location { act: "list", path: location.into(), source: errno.into() };
     let below = give_names_back(&opened, location, unlisted)?;
     let processed = match open_processed(&opened, location, false) {
-        // A link that must not be followed is not swept either; the next retirement reports it as an error.
+        // A `processed/` that can't be used is not swept, for example an unsafe link. The next retirement reports the
+        // error.
         Err(DiskError::Processed { .. } | DiskError::ProcessedLink { .. }) => None,
         processed => processed?,
     };
@@ -159,8 +160,8 @@ pub fn sweep(location: &Path, recursive: bool) -> Result<(), DiskError> {
     names.iter().try_for_each(|name| remove_unheld(&processed, &path, name))
 }
 
-/// Gives sources that were about to be removed their names back, in these directories and all directories below them.
-/// Skips directories that cannot be read, and keeps few directories open at any depth.
+/// Restores the names of sources that were renamed for their removal, in these directories and all directories below
+/// them. Skips directories that cannot be read, and keeps few directories open at any depth.
 fn sweep_below<'a>(above: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a OsString>) {
     let mut waiting: Vec<PathBuf> = names.map(PathBuf::from).collect();
     while let Some(below) = waiting.pop() {
@@ -175,7 +176,7 @@ fn sweep_below<'a>(above: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a
     }
 }
 
-/// Gives the sources in a directory that were about to be removed their names back; returns the names of the
+/// Restores the names of the sources in a directory that were renamed for their removal. Returns the names of the
 /// subdirectories.
 fn give_names_back(
     directory: &OwnedFd,
@@ -184,7 +185,8 @@ fn give_names_back(
 ) -> Result<Vec<OsString>, DiskError> {
     let (names, below) = names_in(directory, LEAVING).map_err(unlisted)?;
     for name in names {
-        // If the name was truncated for the prefix, the file keeps the truncated name and is taken in as a new file.
+        // If the name was truncated to make room for the prefix, the file gets the truncated name and is taken in as a
+        // new file.
         let Ok(own) = RelPath::new(&name.as_bytes()[LEAVING.len()..]) else { continue };
         give_back(directory, &name, directory, &own)
             .map_err(|errno| DiskError::io("put back", &path.join(&name), errno))?;

@@ -1,4 +1,4 @@
-//! Restores files that were written to after they had retired.
+//! Moves files back that were written to in `processed/`.
 
 use rustix::io::Errno;
 

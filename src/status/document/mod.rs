@@ -50,7 +50,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// Returns whether there are no other shores, and the only one serves.
+    /// Returns whether there is at most one shore, and it is not drained.
     pub fn has_one_shore(&self) -> bool {
         self.shores.len() < 2 && self.shores.iter().all(|shore| !shore.drained)
     }
@@ -59,23 +59,23 @@ impl Document {
 /// A shore that uses the ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShoreStatus {
-    /// `ShoreName`; empty for a program that uses the ledger alone.
+    /// The shore's `ShoreName`; empty for a program that uses the ledger alone.
     pub name: String,
-    /// Its host and process.
+    /// The shore's host and process.
     pub holder: String,
-    /// When it started, by the database's clock.
+    /// When the shore started, by the database's clock.
     pub since: Timestamp,
-    /// How long its lease lasts unless it is renewed, in milliseconds; negative: it has expired.
+    /// Time until the shore's lease expires, in milliseconds; negative if it has expired.
     pub lease_ms: i64,
-    /// How long the last renewal of its lease took, in microseconds: the latency of the database.
+    /// How long the last renewal of the lease took, in microseconds: the latency of the database.
     pub latency_us: Option<i64>,
-    /// Whether it is drained: it serves no vessel and no directory.
+    /// Whether the shore is drained: it serves no vessel and no directory.
     pub drained: bool,
-    /// The vessels that it serves.
+    /// The vessels that the shore serves.
     pub vessels: Vec<ServedStatus>,
-    /// The directories that it scans and retires.
+    /// The directories that the shore scans and retires.
     pub directories: Vec<ServedStatus>,
-    /// Whether it prunes the ledger and sends notifications.
+    /// Whether the shore prunes the ledger and sends notifications.
     pub housekeeping: bool,
 }
 
@@ -84,7 +84,7 @@ pub struct ShoreStatus {
 pub struct ServedStatus {
     /// The name in the settings.
     pub name: String,
-    /// Since when the shore serves it.
+    /// Since when the shore serves the vessel or the directory.
     pub since: Timestamp,
 }
 
@@ -138,7 +138,8 @@ pub struct BudgetStatus {
     pub used: u64,
     /// When the next period begins.
     pub ends: Timestamp,
-    /// The last part of the budget that is kept for files of high priority, in bytes; 0 without `BudgetReserve`.
+    /// Number of bytes at the end of the budget that only the priorities in `reserve_for` may use; 0 without
+    /// `BudgetReserve`.
     #[serde(default)]
     pub reserve_bytes: u64,
     /// The priorities that may use the reserve, separated by commas; `null` without `BudgetReserve`.
@@ -156,7 +157,8 @@ pub struct DirectoryStatus {
     pub name: String,
     /// Whether the directory is in the settings.
     pub configured: bool,
-    /// The shore that scans and retires it; `null` if the ledger is a file, or no shore serves it.
+    /// The shore that scans and retires the directory; `null` if the ledger is a file, or no shore serves the
+    /// directory.
     #[serde(default)]
     pub shore: Option<String>,
     /// Files that at least one vessel lacks.
@@ -177,27 +179,27 @@ pub struct DirectoryStatus {
     pub pause: Option<DirectoryPause>,
 }
 
-/// The pause of a directory, whose files are sent to no vessel.
+/// The pause of a directory: its files are sent to no vessel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DirectoryPause {
     /// Since when the directory is paused.
     pub since: Timestamp,
-    /// When it is resumed; `null`: by a person.
+    /// End of the pause; `null` if a person must end it.
     pub until: Option<Timestamp>,
     /// The note of the person who paused it.
     pub note: Option<String>,
 }
 
-/// A command or a webhook that gets events.
+/// A command, a webhook or the heartbeat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HookStatus {
-    /// `command`, and the program, or `webhook`, and the address without secrets.
+    /// `command` and the program, or `webhook` or `heartbeat` and the address without secrets.
     pub name: String,
     /// Number of failures since the program started.
     pub failures: u64,
     /// The last failure; `null` if the last use succeeded.
     pub failing: Option<String>,
-    /// Since when it fails.
+    /// Since when its uses have failed.
     pub since: Option<Timestamp>,
 }
 
@@ -260,7 +262,7 @@ pub struct LedgerStatus {
     /// Free space inside the file in bytes.
     #[serde(default)]
     pub free_bytes: u64,
-    /// Why the ledger can't be used for now, if it can't: then the figures from it are the last known ones.
+    /// Why the ledger can't be used now; `null` if it can. While it can't, its figures are the last known ones.
     #[serde(default)]
     pub trouble: Option<String>,
 }

@@ -32,14 +32,14 @@ pub struct VesselStatus {
     /// The directories with files for the vessel, in the order in which they are sent.
     #[serde(default)]
     pub queues: Vec<QueueStatus>,
-    /// The rate of the path to the vessel, in bytes per second: now, or as last measured within 24 h; `null` if it was
-    /// not measured. Not more than a rate limit that applies now.
+    /// The rate of the path to the vessel, in bytes per second, as measured now or within the last 24 h; `null` if it
+    /// was not measured. Never above the rate limit that applies now.
     #[serde(default)]
     pub carries: Option<u64>,
     /// Number of deliveries that failed and wait for the next attempt, without the parked ones.
     #[serde(default)]
     pub put_off: u64,
-    /// The delivery of `put_off` that is retried first, with the reason of its last failure.
+    /// The delivery, among those counted by `put_off`, that is retried first, with the reason of its last failure.
     #[serde(default)]
     pub retried_first: Option<PutOff>,
     /// The groups of the vessel, in the order of the settings.
@@ -55,8 +55,8 @@ pub struct VesselStatus {
     pub transfers: Vec<Transfer>,
     /// Current rate of sending to the vessel in bytes per second.
     pub rate: u64,
-    /// Seconds until the backlog is expected to be sent, with the rates of the ways, the windows and the budgets; `null`
-    /// when there is no backlog, or when that is not known.
+    /// Expected number of seconds until the backlog is sent, given the rates of the ways, the windows and the budgets;
+    /// `null` when there is no backlog, or when the time is not known.
     pub eta_seconds: Option<u64>,
     /// Why `eta_seconds` is not known although there is a backlog; otherwise `null`.
     #[serde(default)]
@@ -81,7 +81,7 @@ pub struct VesselStatus {
     /// Bytes on the link to the vessel this month, in UTC, as recorded in the ledger; `null` when there were none.
     #[serde(default)]
     pub link_bytes_month: Option<LinkBytes>,
-    /// The ways to the vessel, the preferred one first; empty if it has only one address without a link.
+    /// The ways to the vessel, the preferred one first; empty if the vessel has only one address and no link.
     #[serde(default)]
     pub ways: Vec<WayStatus>,
     /// The rate to the vessel, and what limits it; `null` when the program does not run.
@@ -98,22 +98,23 @@ pub struct VesselStatus {
 pub struct QueueStatus {
     /// The directory.
     pub directory: String,
-    /// Its `Priority`.
+    /// The directory's `Priority`.
     pub priority: String,
-    /// Its `Order`.
+    /// The directory's `Order`.
     pub order: String,
-    /// Its files that the vessel lacks, including those being sent, with their whole sizes.
+    /// Files of the directory that the vessel lacks, including those being sent, with their whole sizes.
     pub waiting: Amount,
-    /// When the windows of the vessel and of the directory are open together; `null` while they are.
+    /// When the windows of the vessel and of the directory are next open at the same time; `null` while both are open.
     pub opens: Option<Timestamp>,
-    /// Why its files may not be sent now; `null` if they may.
+    /// Why the directory's files may not be sent now; `null` if they may.
     #[serde(default)]
     pub held: Option<Held>,
-    /// When its first and its last byte is expected to be sent if the vessel is reached and no more files come, with the
-    /// rates of the ways, the windows and the budgets; `null` if that is not known, or later than in 31 days.
+    /// When the first of the waiting bytes is expected to be sent if the vessel is reached and no more files come,
+    /// given the rates of the ways, the windows and the budgets; `null` if that is not known, or more than 31 days
+    /// away.
     #[serde(default)]
     pub begins: Option<Timestamp>,
-    /// See `begins`.
+    /// When the last of these bytes is expected to be sent; see `begins`.
     #[serde(default)]
     pub ends: Option<Timestamp>,
 }
@@ -129,7 +130,7 @@ pub struct WayStatus {
     pub why: Option<String>,
     /// Bytes on this way to the vessel today, in both directions, as recorded in the ledger.
     pub bytes_today: u64,
-    /// The same for this month. Days and months are those of UTC.
+    /// Bytes on this way this month. Days and months are those of UTC.
     pub bytes_month: u64,
     /// The cost of the bytes today, in units of the currency.
     pub cost_today: f64,
@@ -142,9 +143,9 @@ pub struct WayStatus {
 /// Why files that are due may not be sent now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// The reason why the files are held back: `schedule`, `budget` or `link`.
+    /// What holds the files back: `schedule`, `budget` or `link`.
     pub by: String,
-    /// The reason.
+    /// The reason, as text for people.
     pub why: String,
     /// From when on the files may be sent; `null` if that is not known.
     pub until: Option<Timestamp>,
@@ -230,7 +231,7 @@ pub struct PutOff {
     pub path: String,
     /// The reason of the last failure, and the remedy.
     pub reason: String,
-    /// Time of the next attempt.
+    /// Time of the next attempt to deliver the file.
     pub next_try: Timestamp,
 }
 

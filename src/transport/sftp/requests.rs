@@ -63,8 +63,8 @@ struct State {
 }
 
 impl State {
-    /// Returns how much longer than usual the next reply may take. A vessel may reply in order, but at most one request
-    /// has to be handled before the next reply.
+    /// Returns how much longer than usual the next reply may take: the longest patience of all pending requests. Even a
+    /// vessel that replies in order handles at most one request before the next reply.
     fn patience(&self) -> Duration {
         self.waiting.values().map(|waiting| waiting.patience).max().unwrap_or_default()
     }
@@ -244,7 +244,7 @@ impl Shared {
         self.state().unanswered_bytes
     }
 
-    /// Returns how long there was no progress if that is longer than the timeout plus the time that the next write
+    /// Returns the time since the last progress if it is longer than the timeout plus the time that the next write
     /// needs on the link; otherwise `None`.
     pub(super) fn overdue(&self) -> Option<Duration> {
         let state = self.state();
@@ -252,12 +252,13 @@ impl Shared {
             return None;
         }
         let silent = state.moved.elapsed();
-        // Replies arrive one by one, so at most one write has to be transferred before the next reply.
+        // Replies arrive one at a time, so the link transfers at most one write before the next reply.
         let next = state.unanswered_bytes.min(LARGEST_WRITE);
         let on_the_way = Duration::from_secs_f64(next as f64 / state.rate.pessimistic());
         // A server may reply in order, so one slow request also delays the replies to all later requests.
         let timeout = if state.slow > 0 { self.timeout * SLOW } else { self.timeout };
-        // TCP sends a lost packet again after three round trips or more, and waits twice as long if that is lost, too.
+        // TCP sends a lost packet again after three round trips or more, and waits twice as long if the new one is
+        // lost, too.
         let timeout = timeout.max(self.window.round_trip() * SILENT_ROUND_TRIPS);
         (silent > timeout + state.patience() + on_the_way).then_some(silent)
     }
@@ -272,7 +273,7 @@ impl Shared {
         !state.waiting.is_empty() && state.moved.elapsed() > patience + state.patience() + on_the_way
     }
 
-    /// Passes the replies in `arrived` on to those who wait for them. Leaves an incomplete packet there.
+    /// Passes the replies in `arrived` to the callers that wait for them. Leaves an incomplete packet in `arrived`.
     pub(super) fn answer_all(self: &Arc<Self>, arrived: &mut BytesMut) -> Result<(), wire::Garbled> {
         while let Some(packet) = wire::split_packet(arrived)? {
             self.answer(Reader(packet))?;

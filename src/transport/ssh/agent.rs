@@ -48,8 +48,8 @@ fn held_in(answer: &[u8]) -> Option<Vec<AgentIdentity>> {
 }
 
 fn identity(blob: &[u8], comment: String) -> Option<AgentIdentity> {
-    // Must come first, because this function of the library checks that the nesting of the key is not too deep to
-    // parse.
+    // `parse_public_key` must be called first, because it rejects certificates that are nested too deeply for the other
+    // parsers.
     let key = key::parse_public_key(blob).ok()?;
     let name = Vec::<u8>::decode(&mut &blob[..]).ok()?;
     if name.ends_with(b"-cert-v01@openssh.com") {

@@ -28,7 +28,7 @@ pub(super) struct Gate {
 
 struct State {
     limit: f64,
-    /// When each place in use was taken, and when it expires, by the id of the place.
+    /// For each place in use, by its id: when it was taken and when it expires.
     taken: HashMap<u64, (Instant, Instant)>,
     next: u64,
     waiting: BTreeMap<(Instant, u64), (Duration, oneshot::Sender<Place>)>,
