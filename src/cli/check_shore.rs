@@ -96,7 +96,7 @@ async fn postgres(settings: &Settings) -> Finding {
 fn can_write(file: &Path) -> Result<(), String> {
     let asked = file.to_owned();
     let answer = local::within(MOMENT, move || match fs::metadata(&asked) {
-        Ok(meta) if meta.is_dir() => Err("is a directory; name a file".to_owned()),
+        Ok(meta) if meta.is_dir() => Err("is a directory; set the path of a file".to_owned()),
         // The files beside it, such as a lock, are created too.
         Ok(_) => may(&asked, Access::WRITE_OK).and_then(|()| may_create_in(&asked)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => may_create_in(&asked),
@@ -213,7 +213,7 @@ fn find_program(program: &str) -> Result<(), String> {
     if program.contains('/') {
         let path = Path::new(program);
         return match fs::metadata(path) {
-            Err(e) => Err(format!("{program}: {e}; create the program, or correct the path")),
+            Err(e) => Err(format!("{program}: {e}; install the program, or correct the path")),
             Ok(_) if runs(path) => Ok(()),
             Ok(_) => Err(format!("{program} cannot be run; name a program, and run: chmod +x {program}")),
         };

@@ -158,8 +158,8 @@ impl LedgerError {
         if let Self::TooNew { file, copy: Some(copy), .. } = self {
             let (ledger, copy) = (file.display(), copy.display());
             return Fault::daemon(self).mend(format!(
-                "install the newer version again; or remove {ledger}-wal and {ledger}-shm and replace {ledger} with {copy}, \
-                 the copy made before the upgrade"
+                "install the newer version again; or return to the copy made before the upgrade: remove {ledger}-wal and \
+                 {ledger}-shm, then replace {ledger} with {copy}"
             ));
         }
         Fault::daemon(self).mend(match self {
@@ -179,7 +179,7 @@ impl LedgerError {
                 "start this contentmonster again once the other one has stopped; if its host is only slow, give both a \
                  longer LeaseTime"
             }
-            Self::NotOurs { .. } => "start this contentmonster again",
+            Self::NotOurs { .. } => "restart contentmonster on this host, so that it takes its share of the work again",
             Self::Away(_) => {
                 "wait until the database is available again, or repair it; contentmonster then continues by itself"
             }

@@ -109,7 +109,7 @@ impl Sweeping {
         let swept = match ended {
             Ok(Ok(swept)) => swept,
             Ok(Err(fault)) => return Some(Err(fault)),
-            Err(e) => return Some(Err(Fault::daemon(format_args!("a cleanup task failed: {e}")))),
+            Err(e) => return Some(Err(Fault::daemon(format_args!("a cleanup task crashed: {e}")))),
         };
         if matches!(swept, Swept::Remains) {
             self.under_way = false;

@@ -244,8 +244,8 @@ impl ConnectError {
                 fault.at(Pace::Slow).mend(remedy).of(Cause::Login)
             }
             Self::NoSftp { .. } => fault.at(Pace::Slow).mend(
-                "enable SFTP there: for OpenSSH, `Subsystem sftp internal-sftp` in sshd_config, and a shell profile \
-                     that prints nothing",
+                "enable SFTP on that server: for OpenSSH, set `Subsystem sftp internal-sftp` in sshd_config, and make sure \
+                     that the shell profile prints nothing",
             ),
         }
     }

@@ -439,7 +439,7 @@ impl Scheduler {
     }
 
     async fn end(&mut self, ended: Result<EndedDelivery, JoinError>) -> Result<(), Fault> {
-        let (delivery, outcome) = ended.map_err(|e| Fault::daemon(format_args!("a delivery task failed: {e}")))?;
+        let (delivery, outcome) = ended.map_err(|e| Fault::daemon(format_args!("a delivery task crashed: {e}")))?;
         let vessel = &self.vessel;
         vessel.monitor.notice(&Event::Ended { vessel: &vessel.settings.name, version: delivery.version.id });
         self.transfers.session.costs.end(delivery.version.id);

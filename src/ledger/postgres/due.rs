@@ -141,7 +141,7 @@ pub(super) async fn now(store: &Postgres) -> Result<i64> {
     let mut latest = store.latest.lock().await;
     if now < *latest - SMALL_STEP {
         let milliseconds = *latest - now;
-        tracing::info!(milliseconds, "The clock was set back; retry times were moved back by the same amount");
+        tracing::info!(milliseconds, "The clock was set back; retries are due earlier by the same amount");
         move_back(store, now, *latest - now).await?;
         *latest = now;
     }

@@ -44,9 +44,10 @@ pub(super) fn delivery(row: &SqliteRow) -> Result<Delivery> {
     })
 }
 
-/// The condition that a delivery `d` of a version `v` need not wait for the delivery of a move to the same vessel. An entry
-/// that was moved with its directory waits for the directory. A version that deletes or replaces the source of a move waits
-/// for the move, unless it is a move itself, because moves may form a circle. No delivery waits for one that has failed.
+/// The condition that a delivery `d` of a version `v` need not wait for a move on the same vessel. An entry that was
+/// moved with its directory waits for the move of the directory. A version that deletes or replaces the source of a
+/// move waits for this move, unless the version is a move itself, because moves may form a circle. No delivery waits
+/// for a move that has failed.
 macro_rules! waits_for_no_move {
     () => {
         "NOT EXISTS (SELECT 1 FROM delivery first WHERE first.version = v.waits_for AND first.vessel = d.vessel
@@ -141,7 +142,7 @@ pub(super) async fn now(store: &Sqlite) -> Result<i64> {
     let mut latest = store.latest.lock().await;
     if now < *latest - SMALL_STEP {
         let milliseconds = *latest - now;
-        tracing::info!(milliseconds, "The clock was set back; retry times were moved back by the same amount");
+        tracing::info!(milliseconds, "The clock was set back; retries are due earlier by the same amount");
         move_back(&store.writer, now, *latest - now).await?;
         *latest = now;
     }
@@ -149,8 +150,8 @@ pub(super) async fn now(store: &Sqlite) -> Result<i64> {
     Ok(now)
 }
 
-/// Moves due times that are later than `now` earlier by `step` milliseconds. Deliveries that never failed become due at
-/// once, and no other delivery waits longer than [`LONGEST_WAIT`].
+/// Reduces all due times after `now` by `step` milliseconds. Deliveries that never failed become due at once, and no
+/// other delivery waits longer than [`LONGEST_WAIT`].
 pub(super) async fn move_back(writer: &SqlitePool, now: i64, step: i64) -> Result<()> {
     let longest = i64::try_from(LONGEST_WAIT.as_millis()).unwrap_or(i64::MAX);
     let mut transaction = writer.begin().await?;
