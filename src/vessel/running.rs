@@ -133,7 +133,7 @@ impl Running {
             // A newer version must not be delivered before the vessel has answered a request that publishes this one.
             let may_be_cancelled = async {
                 unwanted.cancelled().await;
-                // A script that hashes a large file can't publish it any more then.
+                // After this time, a script that still hashes a large file does not rename it any more.
                 timeout(ON_THE_WAY, transfers.session.changes.all_answered(delivery.id)).await.ok();
             };
             let outcome = tokio::select! {

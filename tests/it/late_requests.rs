@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::fleet::Fleet;
 use crate::fleet::content::{MIB, content};
@@ -22,21 +22,22 @@ fn reconnect(fleet: &Fleet, daemon: &Daemon, held: usize) {
     daemon.wait_for_log(&["tern", "Connected again"]);
 }
 
-/// Passes on what was held back, and checks that the vessel gets these bytes not earlier, and keeps them.
+/// Checks that the vessel does not get `bytes` before the held requests, sends these to the vessel, and checks that the
+/// vessel then gets `bytes` and keeps them.
 fn ends_with(fleet: &Fleet, bytes: &[u8], arrived: impl Fn() -> bool) {
     let is_there = || fleet.held("tern", "hot").as_deref() == Some(bytes);
     never_within(Duration::from_secs(3), "the newer version", is_there);
     fleet.vessel("tern").link().release();
     wait_until("the late request to arrive", arrived);
-    wait_until_it_is(fleet, bytes);
+    wait_past_locks("the newer version", is_there);
     never_within(Duration::from_secs(2), "another content", || !is_there());
 }
 
-/// Waits for longer than requests may be on the way.
-fn wait_until_it_is(fleet: &Fleet, bytes: &[u8]) {
-    let start = std::time::Instant::now();
-    while fleet.held("tern", "hot").as_deref() != Some(bytes) {
-        assert!(start.elapsed() < Duration::from_secs(90), "{:?}", fleet.held("tern", "hot").map(|it| it.len()));
+/// Waits longer than other tests, because a path is locked for 30 s.
+fn wait_past_locks(what: &str, so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < Duration::from_secs(90), "waited 90 s for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -71,7 +72,7 @@ fn a_deletion_that_was_on_the_way_does_not_delete_a_newer_file() {
         daemon.wait_for_log(&["delivered", name]);
     }
     let link = fleet.vessel("tern").link();
-    // The first request asks what is there.
+    // The first request reads the file's attributes; the second one removes the file.
     link.hold_after(1);
     fs::remove_file(fleet.source("hot")).unwrap();
     reconnect(&fleet, &daemon, 40);
@@ -117,11 +118,7 @@ fn temporary_files_that_late_requests_create_are_removed() {
     link.release();
     let there = || fs::read_dir(fleet.vessel("tern").path("in")).unwrap().count();
     wait_until("the requests to arrive", || there() > 21);
-    let start = std::time::Instant::now();
-    while there() > 21 {
-        assert!(start.elapsed() < Duration::from_secs(90), "{} files", there());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_past_locks("the temporary files to be removed", || there() == 21);
     (0..20).for_each(|n| fleet.assert_equal("tern", format!("file {n}"), &content(n, 3000)));
     daemon.terminate();
     fleet.assert_tidy("tern");
@@ -153,7 +150,7 @@ fn a_file_that_the_vessel_is_about_to_publish_does_not_replace_a_newer_version()
     let is_there = || fleet.held("tern", "hot").as_deref() == Some(&newer[..]);
     never_within(Duration::from_secs(3), "the newer version", is_there);
     fs::write(&goes_on, "").unwrap();
-    wait_until_it_is(&fleet, &newer);
+    wait_past_locks("the newer version", is_there);
     never_within(Duration::from_secs(2), "another content", || !is_there());
     daemon.terminate();
     fleet.assert_tidy("tern");

@@ -43,7 +43,7 @@ struct Connection {
     held: Arc<Mutex<Held>>,
 }
 
-/// What the shore has sent on a connection and is not passed on yet.
+/// The bytes that the shore has sent on a connection and the link has not sent to the vessel yet.
 #[derive(Default)]
 struct Held {
     /// `None` if everything is passed on.
@@ -148,7 +148,7 @@ impl Proxy {
         self.hold_after(0);
     }
 
-    /// Does so after the shore has sent so many more pieces on a connection.
+    /// Like [`Self::hold`], but first passes this many more reads from the shore on, on each connection.
     pub(crate) fn hold_after(&self, pieces: usize) {
         for one in self.link.connections.lock().unwrap().iter() {
             one.held.lock().unwrap().after = Some(pieces);
@@ -170,7 +170,7 @@ impl Proxy {
         connections.iter().map(|one| one.held.lock().unwrap().bytes.as_ref().map_or(0, Vec::len)).sum()
     }
 
-    /// Passes on what was held back.
+    /// Sends the held bytes to the vessel.
     pub(crate) fn release(&self) {
         for one in self.link.connections.lock().unwrap().iter() {
             if let Some(bytes) = one.held.lock().unwrap().bytes.take() {
