@@ -8,7 +8,8 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
 /// Exponential back-off with full jitter: each wait is a random fraction of a limit that doubles from `first` to `cap`.
 ///
 /// Full jitter (any wait from 0 to the limit) spreads many clients best after a shared outage; see "Exponential Backoff
-/// And Jitter" in the AWS architecture blog. The minimum is a tenth of the limit, so that no client retries too fast.
+/// And Jitter" in the AWS architecture blog. Here, the shortest wait is a tenth of the limit, so that no client retries
+/// too fast.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -21,8 +22,8 @@ impl Backoff {
         Self { first, cap }
     }
 
-    /// Returns the wait after `failures` failures in a row (1 for the first), where `share` is a random number from 0
-    /// to 1.
+    /// Returns the wait after `failures` failures in a row (at least 1). `share` is a random number from 0 to 1: the
+    /// fraction of the limit to wait.
     pub fn wait(&self, failures: u32, share: f64) -> Duration {
         let doubled = self.first.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
         doubled.min(self.cap).mul_f64(share.clamp(0.1, 1.0))

@@ -1,6 +1,6 @@
-//! A bell, which notifies a task that there may be work.
+//! A bell: one task rings it to wake another task that may have work.
 //!
-//! Bells carry no data. The listener queries the ledger, so a bell that rings twice or without need costs one query.
+//! Bells carry no data. The listener queries the ledger, so a ring that was not needed costs only one query.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl Bell {
         self.0.notify_one();
     }
 
-    /// Waits for the next ring, or returns at once for one that was missed.
+    /// Waits for the next ring, or returns at once if the bell has rung since the last call.
     pub async fn rung(&self) {
         self.0.notified().await;
     }

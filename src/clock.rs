@@ -1,4 +1,4 @@
-//! The time of day, passed as a value so that tests can set it.
+//! The clock, passed as a value so that tests can set the time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -56,7 +56,8 @@ pub fn to_ms(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_millis()).ok()).unwrap_or(0)
 }
 
-/// Returns the duration from `now_ms` to `then_ms`, two times of the ledger; zero unless `then_ms` is later.
+/// Returns the duration from `now_ms` to `then_ms`, both in milliseconds since 1970-01-01 UTC; zero unless `then_ms` is
+/// later.
 pub fn wait_between(now_ms: i64, then_ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(then_ms.saturating_sub(now_ms)).unwrap_or(0))
 }

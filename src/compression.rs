@@ -1,4 +1,5 @@
-//! Compression of a range of a file into a stream of its own, which a common program on the vessel expands.
+//! Compresses a range of a file into an independent stream, which a common program on the vessel (`zstd` or `gzip`)
+//! expands.
 //!
 //! This module knows formats and bytes only: nothing about links, files or vessels.
 
@@ -6,9 +7,9 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
-/// The levels are low, because a link is used at its full rate only while the compressor is faster. With zstd, level 3
-/// shrinks sources of programs by a sixth more than level 1, at three quarters of its speed; further levels cost much
-/// and gain little. With gzip, level 4 is the first that looks for better matches.
+/// Both levels are low, because a link reaches its full rate only if the compressor is faster than the link. Zstd level
+/// 3 shrinks program sources by a sixth more than level 1, at three quarters of the speed of level 1; higher levels
+/// cost much and gain little. Gzip level 4 is the lowest level that searches for better matches.
 const ZSTD_LEVEL: i32 = 3;
 const GZIP_LEVEL: u32 = 4;
 
@@ -25,7 +26,7 @@ impl Codec {
     /// All formats, the best one first.
     pub const ALL: [Self; 2] = [Self::Zstd, Self::Gzip];
 
-    /// Returns the name of the format, which is also the name of the program.
+    /// Returns the name of the format, which is also the name of the program that expands it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Zstd => "zstd",
@@ -54,8 +55,8 @@ impl Codec {
         }
     }
 
-    /// Compresses bytes, given in pieces, into one stream with a checksum. The same program gives the same stream for
-    /// the same bytes, so that an unfinished upload of the stream can be continued.
+    /// Compresses bytes, given in pieces, into one stream with a checksum. The same release of this program always
+    /// makes the same stream of the same bytes, so that an unfinished upload of the stream can be continued.
     ///
     /// # Errors
     /// When the library reports an error, for example for lack of memory.
@@ -116,7 +117,7 @@ mod tests {
                 let mut stream = codec.compress(std::slice::from_ref(&bytes)).unwrap();
                 let at = at % stream.len();
                 prop_assert!(expanded(codec, &stream[..at]).map_or(true, |cut| cut != bytes));
-                // Some bits carry nothing, such as the time in a gzip header and the bits that fill up the last byte.
+                // Some bits have no effect, such as the time in a gzip header and the padding bits of the last byte.
                 stream[at] ^= 1 << bit;
                 prop_assert!(expanded(codec, &stream).map_or(true, |changed| changed == bytes));
             }

@@ -85,7 +85,7 @@ pub struct FileHasher {
 }
 
 impl FileHasher {
-    /// Starts a file that is cut into chunks of `chunk_size` bytes (0 counts as 1).
+    /// Creates a hasher for a file with chunks of `chunk_size` bytes (0 counts as 1).
     pub fn new(chunk_size: u64) -> Self {
         Self {
             file: Hasher::default(),

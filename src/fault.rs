@@ -26,14 +26,14 @@ pub enum Scope {
 /// How soon a parked delivery or vessel is retried automatically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// Retried every few seconds, without backing off: for faults that are cheap to check and should be noticed as soon as they
-    /// end, such as an unreachable host.
+    /// Retried every few seconds, without backing off: for faults that cost little to check and whose end should be
+    /// noticed at once, such as an unreachable host.
     AtOnce,
     /// Retried soon, then at growing intervals: for faults that clear up by themselves.
     Soon,
     /// Retried within about 1 min: for faults that a person fixes without telling this program, such as a full disk.
     Unhurried,
-    /// Retried at growing intervals, a vessel after up to 15 min, a delivery after up to 6 h: for attempts that lock
+    /// Retried at growing intervals of up to 15 min for a vessel and up to 6 h for a delivery. For attempts that lock
     /// accounts or cause penalties when repeated often, such as a refused login, and for files that a person must fix.
     Slow,
 }
@@ -57,11 +57,12 @@ pub enum Cause {
     Name,
     /// Bytes that were corrupted in transit.
     Damaged,
-    /// A source that can't be read, or changed meanwhile.
+    /// A source that can't be read, or that changed after it was taken in.
     Source,
     /// A delivery whose vessel or directory is no longer in the settings.
     Settings,
-    /// A way that may not be used now: its budget is spent, or its schedule is closed.
+    /// A way (an address of a vessel, with its link) that may not be used now: its budget is spent, or its schedule is
+    /// closed.
     Closed,
     /// Anything else.
     Other,
@@ -103,7 +104,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Creates a fault of this attempt only.
+    /// Creates a fault that affects this attempt only.
     pub fn attempt(reason: impl fmt::Display) -> Self {
         Self {
             scope: Scope::Attempt,

@@ -1,4 +1,4 @@
-//! Reports events to listeners: a terminal, a test, the status.
+//! Passes events of the program to listeners: a terminal, a test, the status.
 //!
 //! The workflows report events here and don't know the listeners. A listener must return at once.
 
@@ -13,7 +13,7 @@ use crate::records::{Version, VersionId, VersionKind};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A file version is now to be delivered to a vessel.
+    /// A new file version was recorded that must be delivered to a vessel.
     Owed {
         /// The vessel.
         vessel: &'a VesselName,
@@ -38,7 +38,7 @@ pub enum Event<'a> {
         /// Time until the next attempt; `None` if no attempt follows in this run.
         again_in: Option<Duration>,
     },
-    /// No connection to a vessel is kept, because its window is closed.
+    /// The window of a vessel is closed, so the program keeps no connection to the vessel.
     Closed {
         /// The vessel.
         vessel: &'a VesselName,
@@ -85,7 +85,7 @@ pub enum Event<'a> {
         /// The file.
         path: &'a RelPath,
         /// The kind of the version; `None` for a deletion that was not carried out, because the vessel has another file
-        /// there.
+        /// at this path.
         kind: Option<VersionKind>,
         /// Size in bytes.
         bytes: u64,

@@ -23,19 +23,19 @@ pub enum Order {
     Pause {
         /// The vessel's name in the settings.
         vessel: String,
-        /// When the vessel is resumed, in milliseconds since 1970; `None`: by a person.
+        /// End of the pause, in milliseconds since 1970; `None` if a person must resume the vessel.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<i64>,
         /// The person's note.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     },
-    /// Stop sending the files of a directory to all vessels, also after a restart. They are still taken in.
+    /// Stop sending the files of a directory to all vessels, also after a restart. New files are still taken in.
     #[serde(rename = "pause-directory")]
     PauseDirectory {
         /// The directory's name in the settings.
         directory: String,
-        /// When the directory is resumed, in milliseconds since 1970; `None`: by a person.
+        /// End of the pause, in milliseconds since 1970; `None` if a person must resume the directory.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<i64>,
         /// The person's note.
@@ -82,7 +82,7 @@ pub enum Order {
         /// The ledger's number of the version.
         version: i64,
     },
-    /// Hand all work over to the other shores, and serve no vessel and no directory until the program is restarted or
+    /// Hand all work over to the other shores, and serve no vessel and no directory until a restart or
     /// [`Order::Serve`].
     Drain,
     /// Serve again after [`Order::Drain`].
@@ -111,18 +111,18 @@ pub struct VesselControl {
 pub struct Orders {
     ledger: Ledger,
     vessels: Arc<RwLock<HashMap<VesselName, VesselControl>>>,
-    /// The directories, which the vessels' tasks ask whether they are paused.
+    /// The directories. Vessels' tasks look up here whether a directory is paused.
     directories: Directories,
-    /// Rung when a pause with an end was recorded.
+    /// Rung when a pause was recorded, to wake the task that ends pauses.
     pauses: Bell,
-    /// Rung when a pause was recorded here, so that other shores follow it.
+    /// Rung when this shore has recorded the beginning or the end of a pause, so that the other shores follow it.
     pauses_changed: Bell,
     /// Whether this shore is drained: it serves no vessel and no directory.
     drained: watch::Sender<bool>,
 }
 
 impl Orders {
-    /// Creates an executor for the tasks of these vessels; the map is empty when no daemon runs.
+    /// Creates an executor of orders that signals the tasks of these vessels; the map is empty when no daemon runs.
     pub fn new(ledger: Ledger, vessels: HashMap<VesselName, VesselControl>) -> Self {
         let (vessels, directories) = (Arc::new(RwLock::new(vessels)), Directories::default());
         let drained = watch::Sender::new(false);
@@ -140,12 +140,12 @@ impl Orders {
         self.directories.get(&DirectoryName::new(directory)).is_some()
     }
 
-    /// Replaces the vessels whose tasks run.
+    /// Replaces the vessels of the running daemon.
     pub fn replace(&self, vessels: HashMap<VesselName, VesselControl>) {
         *self.vessels.write().unwrap_or_else(PoisonError::into_inner) = vessels;
     }
 
-    /// Returns whether a task serves a vessel of this name.
+    /// Returns whether the running daemon has a vessel of this name.
     pub fn reach(&self, vessel: &str) -> bool {
         self.controls(&VesselName::new(vessel)).is_some()
     }
@@ -154,8 +154,9 @@ impl Orders {
         self.vessels.read().unwrap_or_else(PoisonError::into_inner).get(vessel).cloned()
     }
 
-    /// Carries out an order. Returns the number of deliveries to resend, or of files that were forgotten; 1 for other
-    /// orders.
+    /// Carries out an order. Returns the number of deliveries to resend, or of files that were forgotten. For
+    /// [`Order::Drain`] and [`Order::Serve`], returns 1 if they changed something, otherwise 0; for other orders,
+    /// returns 1.
     ///
     /// # Errors
     /// When the ledger can't be written.
@@ -201,17 +202,18 @@ impl Orders {
             && self.drained.send_if_modified(|before| std::mem::replace(before, drained) != drained)
     }
 
-    /// Returns whether this shore is drained.
+    /// Returns a receiver that shows whether this shore is drained.
     pub fn drained(&self) -> watch::Receiver<bool> {
         self.drained.subscribe()
     }
 
-    /// Returns the bell that rings when a pause was recorded here.
+    /// Returns the bell that rings when this shore has recorded the beginning or the end of a pause.
     pub fn pauses_changed(&self) -> &Bell {
         &self.pauses_changed
     }
 
-    /// Passes the pauses that other shores recorded on to the tasks.
+    /// Tells the tasks of this shore which vessels and directories are paused, because another shore may have changed a
+    /// pause.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -231,7 +233,7 @@ impl Orders {
         self.follow_paused_directories().await
     }
 
-    /// Passes the paused directories of the ledger on to the vessels' tasks.
+    /// Reads the paused directories from the ledger and, if they have changed, tells the vessels' tasks.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -246,7 +248,8 @@ impl Orders {
         Ok(())
     }
 
-    /// Resumes the vessels and directories whose pauses have ended; returns when the next pause ends, in milliseconds since 1970.
+    /// Resumes the vessels and directories whose pauses have ended. Returns when the next pause ends, in milliseconds
+    /// since 1970.
     ///
     /// # Errors
     /// When the ledger can't be used.
@@ -267,7 +270,7 @@ impl Orders {
         Ok(next)
     }
 
-    /// Waits until a pause with an end was recorded.
+    /// Waits until a pause was recorded.
     pub async fn pause_recorded(&self) {
         self.pauses.rung().await;
     }
@@ -312,7 +315,7 @@ impl Orders {
         Ok(forgotten)
     }
 
-    /// Wakes all vessels' tasks, which then stop transfers that were forgotten.
+    /// Wakes all vessels' tasks, so that they stop the transfers of forgotten files and of paused directories.
     fn ring_all(&self) {
         let vessels = self.vessels.read().unwrap_or_else(PoisonError::into_inner);
         vessels.values().for_each(|controls| controls.bell.ring());

@@ -25,14 +25,15 @@ const GRAIN: Duration = Duration::from_millis(1);
 /// Bytes of a lower priority that may be sent for each byte of a higher one while both wait: 5 % of all bytes.
 const SHARE: f64 = 1.0 / 19.0;
 
-/// A rate limit, possibly inside of shared outer ones. Clones are cheap and share the limit.
+/// A rate limit, optionally inside outer limits that it shares with other limiters. Clones are cheap and share the
+/// limit.
 #[derive(Clone)]
 pub struct RateLimiter(Vec<Arc<Limit>>);
 
 struct Limit {
     schedule: RwLock<RateSchedule>,
     clock: Clock,
-    /// Returns the local time zone. Called each time, because the shore may move to another one.
+    /// Returns the local time zone. Called each time, because the shore may move to another zone.
     zone: fn() -> TimeZone,
     queue: Mutex<Queue>,
 }
@@ -44,11 +45,12 @@ struct Queue {
     filled_at: Instant,
     waiting: BTreeMap<Place, Waiter>,
     next_number: u64,
-    /// Bytes that the sender that waits longest may send before those of a higher priority.
+    /// Number of bytes that the longest waiting sender of a lower priority may send before the senders of a higher
+    /// priority.
     owed: f64,
 }
 
-/// A place in the queue: by priority, then by arrival.
+/// A place in the queue: the priority, then a number in the order of arrival.
 type Place = (Priority, u64);
 
 struct Waiter {
@@ -56,7 +58,7 @@ struct Waiter {
     wake: Arc<Notify>,
 }
 
-/// A sender's place in the queue of one limit, which it leaves when the ticket is dropped.
+/// A sender's place in the queue of one limit. Dropping the ticket removes the sender from the queue.
 struct Ticket<'a> {
     limit: &'a Limit,
     place: Place,
@@ -83,8 +85,8 @@ impl RateLimiter {
         }
     }
 
-    /// Nests this limit inside an outer one that other limits share. Of the senders of each inner limit, only the next
-    /// one waits for the outer limit, so each inner limit gets its turn.
+    /// Nests this limit inside an outer limit that other limits share. Only the first sender in the queue of each inner
+    /// limit waits for the outer limit, so the inner limits take turns.
     pub fn within(mut self, outer: &Self) -> Self {
         self.0.extend(outer.0.iter().cloned());
         self
@@ -96,8 +98,8 @@ impl RateLimiter {
     }
 
     /// Waits until `bytes` may be sent, and subtracts them from this limit and the outer ones. Senders are served by
-    /// priority, then in order; while senders of several priorities wait, 5 % of the bytes belong to the one that waits
-    /// longest. A sender that cancels the wait consumes nothing.
+    /// priority, then in the order of arrival; while senders of several priorities wait, 5 % of the bytes go to the
+    /// longest waiting sender of a lower priority. A sender that cancels the wait consumes nothing.
     pub async fn take(&self, priority: Priority, bytes: u64) {
         if self.0.iter().all(|limit| limit.is_unlimited()) {
             return;
@@ -112,9 +114,9 @@ impl RateLimiter {
         }
     }
 
-    /// Joins the queue of each limit in which the sender is the next one of the limit inside it, and takes the bytes if
-    /// it is the next one of all limits and all of them allow it. Returns otherwise the time to wait: `None` until the
-    /// last ticket is woken.
+    /// Joins the queues of the limits, from the innermost outwards; joins a queue only once the sender is first in all
+    /// queues before it. If the sender is first in all queues and all limits allow the bytes, subtracts them and
+    /// returns `None`. Otherwise returns how long to wait: `Some(None)` means until the last ticket is woken.
     fn wait_for<'a>(
         &'a self,
         tickets: &mut Vec<Ticket<'a>>,
@@ -128,7 +130,8 @@ impl RateLimiter {
             let mut queue = limit.queue();
             if queue.next() != Some(tickets[at].place) {
                 drop(queue);
-                // A sender of a higher priority came in between, and takes the turn at the outer limits too.
+                // Another sender is first in this queue, for example a new one of a higher priority. It also goes first
+                // at the outer limits, so this sender leaves their queues.
                 tickets.truncate(at + 1);
                 return Some(None);
             }
@@ -162,7 +165,7 @@ impl Limit {
 
     fn rate(&self) -> Option<u64> {
         let schedule = self.schedule.read().unwrap_or_else(PoisonError::into_inner);
-        // Without a limit at any time, the time of day is not needed.
+        // A schedule without limits does not depend on the time of day.
         if schedule.is_unlimited() { None } else { schedule.at(minute_of_day(self.clock.now(), (self.zone)())) }
     }
 }
@@ -192,7 +195,7 @@ impl Queue {
         Some(*first)
     }
 
-    /// Returns the sender with a lower priority than `priority` that waits longest.
+    /// Returns the longest waiting sender among those with a lower priority than `priority`.
     fn longest_below(&self, priority: Priority) -> Option<(Place, &Waiter)> {
         let mut longest = None;
         for lower in Priority::ALL.into_iter().filter(|lower| *lower > priority) {
@@ -202,14 +205,14 @@ impl Queue {
         longest.map(|(place, waiter)| (*place, waiter))
     }
 
-    /// Subtracts the bytes of the sender that is served.
+    /// Subtracts the bytes of a sender from the bucket, and updates `owed`.
     fn serve(&mut self, place: Place, bytes: f64) {
         self.level -= bytes;
         let is_share = self.waiting.first_key_value().is_some_and(|(first, _)| first.0 < place.0);
         if is_share {
             self.owed -= bytes;
         } else if let Some((_, waiter)) = self.longest_below(place.0) {
-            // A sender that is not served for a while saves up no more than it needs.
+            // The share of a waiting sender is limited to the bytes that it needs, or to `LEAST_BURST` if that is more.
             self.owed = (self.owed + bytes * SHARE).min(waiter.bytes.max(LEAST_BURST));
         }
     }

@@ -42,7 +42,8 @@ impl CopyOf {
     }
 }
 
-/// Adds the set-group-id bit that a directory inherited from its parent, so that its files still get that group.
+/// Returns `mode` with the set-group-id bit of `found`, the mode with which a new directory was created: a bit
+/// inherited from the parent stays, so that files in the directory still get its group.
 pub fn keeping_inherited(mode: u32, found: u32) -> u32 {
     mode | (found & SET_GROUP_ID)
 }

@@ -10,7 +10,8 @@ use fastcdc::v2020::FastCDC;
 
 use crate::digest::Digest;
 
-/// Approximate number of blocks of a file, and the factor by which that number may grow or shrink as the file changes.
+/// Approximate number of blocks of a file, and the factor by which this number may grow or shrink, as the file changes,
+/// before another average length is chosen.
 const BLOCKS: u64 = 16 << 10;
 const DRIFT: u64 = 16;
 /// Limits of the average block length in bytes: shorter blocks cost more than they save, longer ones exceed the
@@ -20,7 +21,8 @@ const LONGEST_AVERAGE: u32 = 4 << 20;
 /// A block is at least a fourth of the average length and at most four times as long.
 const SPREAD: u32 = 4;
 
-/// Number of blocks by which other files find a signature, and how many of them are the first ones of the file.
+/// Number of sample blocks of a signature, by which the signatures of similar files are found, and how many of the
+/// samples are the first blocks of the file.
 const SAMPLES: usize = 128;
 const FIRST: usize = 16;
 
@@ -45,7 +47,8 @@ impl fmt::Debug for Block {
 }
 
 impl Block {
-    /// Returns the beginning of the hash, by which blocks of different files are matched before they are compared.
+    /// Returns the first 8 bytes of the hash. Equal keys show which blocks of different files may be equal; then the
+    /// lengths and whole hashes are compared.
     pub fn key(&self) -> i64 {
         i64::from_le_bytes(*self.hash.first_chunk().expect("a hash is longer than 8 bytes"))
     }
@@ -85,9 +88,10 @@ impl Signature {
         &self.blocks
     }
 
-    /// Returns the keys of the blocks by which this signature is found: the first ones, because most changes leave the
-    /// beginning of a file as it was, and those with the smallest keys, which two similar files have in common. Blocks
-    /// that the file repeats, such as those of zeros, are left out, because they say little about the file.
+    /// Returns the keys of the sample blocks, by which this signature is found. The samples are the first blocks,
+    /// because most changes leave the beginning of a file as it was, and the blocks with the smallest keys, because two
+    /// similar files have most of these in common. Blocks that the file repeats, such as those of zeros, are left out,
+    /// because they say little about the file.
     pub fn samples(&self) -> Vec<i64> {
         let mut times: HashMap<i64, u32> = HashMap::new();
         self.blocks.iter().for_each(|block| *times.entry(block.key()).or_default() += 1);
@@ -154,7 +158,8 @@ impl SignatureBuilder {
         Signature { average: self.average, blocks: self.blocks }
     }
 
-    /// Cuts off blocks while at least `enough` bytes are left, which must suffice to find the next cut.
+    /// Cuts off blocks while at least `enough` bytes are left. `enough` is the maximum block length, so that the next
+    /// cut depends on no further bytes, or 1 at the end of the file.
     fn cut(&mut self, enough: usize) {
         let average = self.average as usize;
         let longest = average * SPREAD as usize;

@@ -18,7 +18,7 @@ pub fn order(bytes: &[u8]) {
     assert_eq!(order, again, "an order differs after it was serialised and parsed again");
 }
 
-/// Parses a settings file. Skips texts that name other files, because these files would be read.
+/// Parses a settings file. Skips texts that may name other files, because the parser would read these files.
 pub fn settings(text: &str) {
     use crate::settings::{Environment, Settings};
     if text.contains("File") || text.contains("SSHConfig") {
@@ -35,7 +35,7 @@ mod tests {
     use std::path::PathBuf;
     use std::time::{Duration, Instant};
 
-    /// Passes each file of a target's corpus to it, then random mutations for 500 ms (or
+    /// Passes each file of a target's corpus to `try_one`, then random mutations for 500 ms (or
     /// `CONTENTMONSTER_FUZZ_SECONDS`). Works like a fuzzer without coverage feedback.
     fn replay(target: &str, try_one: fn(&[u8])) {
         let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);

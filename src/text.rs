@@ -14,8 +14,8 @@ pub const LONGEST_EXCERPT: usize = 300;
 /// Returns whether a character is shown as itself. `false` for control characters, bidirectional marks, zero-width
 /// characters, spaces other than U+0020, line and paragraph separators, and unassigned code points.
 pub fn is_plain(c: char) -> bool {
-    // Characters that the standard library treats as printable although they are invisible or change the one before
-    // them (Default_Ignorable_Code_Point in Unicode's DerivedCoreProperties.txt).
+    // Characters that the standard library treats as printable although they are invisible or change the character
+    // before them (Default_Ignorable_Code_Point in Unicode's DerivedCoreProperties.txt).
     const INVISIBLE: [std::ops::RangeInclusive<char>; 9] = [
         '\u{34f}'..='\u{34f}',
         '\u{115f}'..='\u{1160}',
@@ -33,7 +33,7 @@ pub fn is_plain(c: char) -> bool {
     if INVISIBLE.iter().any(|range| range.contains(&c)) {
         return false;
     }
-    // With a base character, `str::escape_debug` keeps combining accents, as in file names written by macOS.
+    // `str::escape_debug` keeps combining accents, as in file names written by macOS, only after a base character.
     let mut beside = [0; 5];
     beside[0] = b'a';
     let length = 1 + c.encode_utf8(&mut beside[1..]).len();
@@ -93,10 +93,10 @@ pub(crate) fn counted<N: Copy + PartialEq + From<u8> + Display>(count: N, noun: 
     stem.map_or_else(|| format!("{count} {noun}s"), |stem| format!("{count} {stem}ies"))
 }
 
-/// Writes a duration in the one form that messages use: `340 ms`, `12.3 s`, `5 min 20 s`, `3 h`, `2 d 4 h`.
+/// Formats a duration the way all messages show it: `340 ms`, `12.3 s`, `5 min 20 s`, `3 h`, `2 d 4 h`.
 pub fn duration(span: Duration) -> String {
     let milliseconds = span.as_millis();
-    // Each limit is where the rounded value would need the next unit.
+    // Each limit is the smallest value that would be rounded up to the next unit.
     if milliseconds == 0 {
         return "0 s".to_owned();
     } else if milliseconds < 1000 {

@@ -92,7 +92,7 @@ pub(super) fn check(file: &Path, json: bool) -> Exit {
     for finding in runtime.block_on(check_shore::check(&settings)) {
         report.add(None, &finding);
     }
-    // A new host key is accepted as the settings say, but recorded only when files are delivered.
+    // The check accepts a new host key if the settings allow that, but does not record the key: only a delivery does.
     let environment = Arc::new(SshEnvironment { records_host_keys: false, ..ssh_environment(&settings) });
     let directories: Vec<_> = settings.directories.iter().cloned().map(Arc::new).collect();
     for vessel in settings.vessels.iter().cloned().map(Arc::new) {
@@ -105,7 +105,7 @@ pub(super) fn check(file: &Path, json: bool) -> Exit {
             report.add(Some(&vessel.name), &finding);
         }
     }
-    // Without waiting for threads, because a thread that waits for a disk may never end.
+    // Does not wait for threads, because a thread that waits for a disk may never end.
     runtime.shutdown_background();
     report.end()
 }

@@ -1,5 +1,5 @@
-//! The part of `check` that concerns this host: the files, ports, commands and keys that the program needs to start.
-//! Nothing is created or changed.
+//! The part of `check` about this host: the files, ports, commands and keys that the program needs to start. The checks
+//! create and change nothing.
 
 use std::fs;
 use std::io;
@@ -51,7 +51,7 @@ pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// Returns whether a program with this ledger answers.
+/// Returns whether a program with these settings runs: whether it answers at its socket.
 async fn is_running(settings: &Settings) -> bool {
     status::call(&settings.monster.socket, "/healthz", None).await.is_ok()
 }
@@ -76,7 +76,7 @@ async fn database(settings: &Settings) -> Finding {
     }
 }
 
-/// Checks a ledger in PostgreSQL, and the place of its lock.
+/// Checks a ledger in PostgreSQL, and whether this host's socket and lock for it can be created.
 async fn postgres(settings: &Settings) -> Finding {
     let (shown, socket) = (&settings.monster.database, &settings.monster.socket);
     if let Err(why) = can_write(socket) {
@@ -97,7 +97,7 @@ fn can_write(file: &Path) -> Result<(), String> {
     let asked = file.to_owned();
     let answer = local::within(MOMENT, move || match fs::metadata(&asked) {
         Ok(meta) if meta.is_dir() => Err("is a directory; set the path of a file".to_owned()),
-        // The files beside it, such as a lock, are created too.
+        // The program also creates files next to this file, such as a lock.
         Ok(_) => may(&asked, Access::WRITE_OK).and_then(|()| may_create_in(&asked)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => may_create_in(&asked),
         Err(e) => Err(e.to_string()),
@@ -125,7 +125,7 @@ fn may(path: &Path, access: Access) -> Result<(), String> {
     })
 }
 
-/// Checks whether a `Location` can be read, and written if its files are moved away.
+/// Checks whether a `Location` can be read and, if delivered files are moved to `processed/`, also written.
 fn location(settings: &Settings, directory: &Directory) -> Vec<Finding> {
     let (name, location, asked) = (&directory.name, directory.location.display(), directory.location.clone());
     let moves = !directory.is_mirror() && !settings.vessels_of(name).is_empty();
@@ -159,7 +159,7 @@ fn location(settings: &Settings, directory: &Directory) -> Vec<Finding> {
     }
 }
 
-/// Notes when other users may write to a directory.
+/// Returns notes if other users may write to a directory.
 fn exposure(directory: &Directory) -> Vec<Finding> {
     let asked = directory.location.clone();
     let Some(who) = local::within(MOMENT, move || local::exposed_to(&asked)).flatten() else { return Vec::new() };
@@ -204,7 +204,7 @@ fn programs(hooks: &Hooks) -> impl Iterator<Item = (&'static str, &str)> {
     keys.into_iter().filter_map(|(kind, key)| Some((key, hooks.on(kind).first()?.as_str())))
 }
 
-/// Finds a program as a shell does: by its path, or in `PATH`.
+/// Checks that a program can be run. Finds it as a shell does: by its path, or in `PATH`.
 fn find_program(program: &str) -> Result<(), String> {
     let runs = |path: &Path| {
         fs::metadata(path).is_ok_and(|meta| meta.is_file())
@@ -227,7 +227,7 @@ fn find_program(program: &str) -> Result<(), String> {
     }
 }
 
-/// Notes private keys that other users can read, and that `ssh` would therefore refuse.
+/// Returns a note for each private key that other users can read; `ssh` would refuse such a key.
 fn keys(settings: &Settings) -> Vec<Finding> {
     let hosts = settings.vessels.iter().flat_map(|vessel| vessel.hops.iter().chain([&vessel.ssh]));
     let mut files: Vec<&PathBuf> = hosts.flat_map(|host| &host.identity_files).collect();
@@ -248,10 +248,11 @@ fn keys(settings: &Settings) -> Vec<Finding> {
     files.iter().filter_map(|file| Some((*file, exposed(file)?))).map(note).collect()
 }
 
-/// Clears the recorded refusal of a vessel's shell; returns whether a refusal was recorded.
+/// Clears the record that a vessel's shell did not work, so that the next connection tries the shell again. Returns
+/// whether there was such a record.
 pub(super) async fn take_back_refusal(settings: &Settings, vessel: &crate::names::VesselName) -> bool {
     let shore = Shore::new(settings.clone());
-    // When there is no ledger, no refusal is recorded.
+    // Without a ledger, there is no such record.
     let Ok(ledger) = LedgerView::glance_at(&settings.monster.database).await else { return false };
     let Ok(summary) = ledger.summary(0).await else { return false };
     let is_refused = summary.notes.iter().any(|note| note.vessel == *vessel && note.shell_refusal.is_some());

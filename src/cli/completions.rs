@@ -1,5 +1,5 @@
-//! `completions`: scripts for shells, which complete the names of vessels, groups and directories too. The scripts ask the
-//! hidden command `names` for them.
+//! `completions`: prints completion scripts for shells. The scripts also complete the names of vessels, groups and
+//! directories, which they get from the hidden command `names`.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use super::{Exit, arguments, output, say};
 use crate::settings::{SectionNames, Settings};
 
-/// The names that a shell asks for.
+/// The kind of names to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Named {
     Vessels,
@@ -50,7 +50,7 @@ fn with_names(shell: Shell, script: &str) -> String {
     }
 }
 
-/// Wraps the generated function: where a name is expected, names take the place of its suggestions.
+/// Wraps the generated completion function. Where a name is expected, suggests names from the settings instead.
 const BASH: &str = r#"
 _contentmonster_with_names() {
     local cur prev kind='' i command='' settings=()
@@ -105,7 +105,7 @@ complete -c contentmonster -n "__fish_seen_subcommand_from queue" -l directory -
 complete -c contentmonster -n "__fish_seen_subcommand_from forget" -l all -x -a "(__contentmonster_names directories)"
 "#;
 
-/// The functions that the generated script calls in place of `_default`.
+/// The functions that the generated script calls instead of `_default` where a name is expected.
 const ZSH: &str = r#"
 _contentmonster_names() {
     local -a names settings

@@ -40,7 +40,7 @@ const FILES: [(&str, u64); 6] = [
 /// Names of the vessels, and whether the vessel has a shell.
 const VESSELS: [(&str, bool); 2] = [("aurora", true), ("borealis", false)];
 
-/// Runs the demo; with `keep`, its files are not deleted afterwards.
+/// Runs the demo, and deletes its files afterwards unless `keep` is set.
 pub(super) fn demo(keep: bool) -> Exit {
     let screen = bars::screen();
     let _ = logging::start(None, Some(screen.clone().unwrap_or_default()));
@@ -78,7 +78,7 @@ async fn run(screen: Option<MultiProgress>, keep: bool) -> Result<Exit, Box<dyn 
     let outcome = deliver(settings, told.clone(), home.path()).await;
     if let Some(screen) = screen {
         screen.clear()?;
-        // Dropping the bars would draw them again, below the result.
+        // Without this, dropping the bars would draw them once more, below the result.
         screen.set_draw_target(ProgressDrawTarget::hidden());
     }
     for (_, vessel) in vessels {
@@ -143,7 +143,7 @@ fn write_settings(
 async fn deliver(settings: Settings, told: Arc<Told>, home: &Path) -> Result<(), Fault> {
     let surroundings = Surroundings {
         monitor: told,
-        // Without home and agent, so that the keys of the user are not used.
+        // No home and no agent, so that the demo does not use the keys of the user.
         ssh: SshEnvironment {
             records_host_keys: true,
             home: None,
@@ -178,7 +178,7 @@ impl Monitor for Told {
     }
 }
 
-/// What to do after the demo.
+/// The advice that the demo prints at its end.
 const NEXT: &str = "
 To deliver files of your own:
   contentmonster init      writes settings.ini; edit it: a Location, and an Address
@@ -234,7 +234,7 @@ fn leave(home: TempDir, keep: bool) {
     }
 }
 
-/// Creates a file of random bytes.
+/// Creates a file of random bytes, and returns their digest.
 fn make_file(directory: &Path, name: &str, size: u64) -> io::Result<Digest> {
     let mut file = File::create_new(directory.join(name))?;
     let mut hasher = FileHasher::new(u64::MAX);

@@ -3,11 +3,12 @@
 /// The program's exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Success, and the end of a stopped daemon.
+    /// Success; also the end of a daemon that was stopped.
     Good,
     /// `--once`, `demo` or `why`: not everything was delivered. `retry`, `resend` or `forget`: there was nothing to do.
+    /// `settings fmt --check`: a file is not formatted.
     Undelivered,
-    /// The command line is invalid, or it names a file that exists and is not overwritten.
+    /// The command line is invalid, or it names an output file that exists already.
     Usage,
     /// The settings are invalid.
     Settings,
@@ -15,9 +16,9 @@ pub enum Exit {
     Broken,
     /// `check` found a problem, or `trust` did not record a key.
     Unfit,
-    /// A second signal stopped the program at once.
+    /// A second signal stopped the program at once; `demo` stops on the first Ctrl-C.
     Interrupted,
-    /// `status --check`: the state as a code, as plugins of Nagios give it.
+    /// `status --check`: the exit code of a Nagios plugin for this state.
     Monitored(u8),
 }
 

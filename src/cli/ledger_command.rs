@@ -22,7 +22,8 @@ pub(super) fn copy(settings: &Path, from: &str, to: &str) -> Exit {
 async fn copy_named(settings: &Path, from: &str, to: &str) -> Result<Exit, Refusal> {
     let place =
         tempfile::tempdir().map_err(|e| Refusal::new(Exit::Broken, format!("cannot create a directory: {e}")))?;
-    // The password of an address may be in the settings, which may also be those of another ledger, or missing.
+    // If the settings name the same ledger as an argument, the settings' `Database` is used, because it may contain the
+    // password. The settings may also be missing, invalid or about another ledger.
     let configured = Settings::load(settings).ok().map(|settings| settings.monster.database);
     let named = |text: &str, lock: &str| -> Result<Database, Refusal> {
         let database = Database::of_argument(text, place.path().join(lock)).map_err(Refusal::usage)?;

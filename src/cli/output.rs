@@ -1,8 +1,8 @@
 //! Standard output and standard error.
 //!
-//! A reader may close its end of the pipe early (`status | head -1`). The command then goes on without output, so that
-//! `check` still removes its files and `--once` still delivers, and returns its own exit code. Any other write error,
-//! such as a full disk, is reported once and makes a success a failure.
+//! A reader may close its end of the pipe early (`status | head -1`). The command then continues without output, so
+//! that `check` still removes its files and `--once` still delivers, and returns its usual exit code. Any other write
+//! error, such as a full disk, is reported once and turns a success into a failure.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::Exit;
 use crate::text;
 
-/// The state of standard output, of which the process has only one.
+/// The state of standard output: open, closed by its reader, or failed. A static, because the process has only one
+/// standard output.
 static STATE: AtomicU8 = AtomicU8::new(OPEN);
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
@@ -48,7 +49,7 @@ pub(super) fn print(bytes: &[u8]) {
     }
 }
 
-/// Notes that standard output can't be written.
+/// Records that standard output can't be written, and reports the error unless the reader has closed the pipe.
 pub(super) fn note(error: &io::Error) {
     let closed = error.kind() == ErrorKind::BrokenPipe;
     STATE.store(if closed { CLOSED } else { FAILED }, Ordering::Relaxed);
@@ -62,7 +63,8 @@ pub(super) fn is_over() -> bool {
     STATE.load(Ordering::Relaxed) != OPEN
 }
 
-/// Returns the exit code of a command that ended with `exit`.
+/// Returns the program's exit code after a command that ended with `exit`: a success without its whole output is a
+/// failure.
 pub(super) fn outcome(exit: Exit) -> Exit {
     let failed = STATE.load(Ordering::Relaxed) == FAILED;
     if failed && exit == Exit::Good { Exit::Broken } else { exit }

@@ -1,4 +1,4 @@
-//! `queue`: prints the open deliveries in the order in which they are due.
+//! `queue`: prints the open deliveries in the order in which they are sent.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::{Exit, output, say, say_json, sizes};
 use crate::settings::nearest;
 use crate::status::{QueueAnswer, QueueEntry, QueueQuestion};
 
-/// Prints the part of the queue that a question asks for. `what` is a vessel or a directory.
+/// Prints the requested part of the queue. `what` is the name of a vessel or of a directory.
 pub(super) fn queue(settings: &Path, what: Option<&str>, question: QueueQuestion, json: bool) -> Exit {
     on_reach(settings, async |reach| {
         let mut question = question;
@@ -19,7 +19,8 @@ pub(super) fn queue(settings: &Path, what: Option<&str>, question: QueueQuestion
         }
         let limit = question.limit.unwrap_or(100);
         let (mut deliveries, mut at) = (Vec::new(), None);
-        // An answer may be short before the end of the queue.
+        // An answer before the end of the queue may have fewer deliveries than requested, so this may take several
+        // requests.
         let next = loop {
             let missing = limit - u32::try_from(deliveries.len()).unwrap_or(limit);
             if missing == 0 {
@@ -43,7 +44,7 @@ pub(super) fn queue(settings: &Path, what: Option<&str>, question: QueueQuestion
     })
 }
 
-/// Adds to a question the vessel or the directory of this name.
+/// Limits a request to the vessel or the directory that is named `what`.
 async fn name_vessel_or_directory(reach: &Reach, what: &str, question: &mut QueueQuestion) -> Result<(), Refusal> {
     let document = reach.document().await?;
     let vessels: Vec<&str> = document.vessels.iter().map(|vessel| vessel.name.as_str()).collect();

@@ -18,7 +18,7 @@ use crate::text::{visible, visible_json};
 /// Number of receipts per query.
 const PAGE: u32 = 1000;
 
-/// How an expired delivery was verified.
+/// The text in `verified` for an expired delivery.
 const EXPIRED: &str = "expired: not delivered";
 
 /// The output format of receipts.
@@ -55,9 +55,9 @@ struct Line<'a> {
     written_bytes: Option<u64>,
     /// The delivery's share of the bytes on the link.
     link_bytes: Option<u64>,
-    /// The file on the vessel that was moved or copied, or of which blocks were copied, to make this one.
+    /// The file on the vessel that was moved, or from which the whole content or some blocks were copied.
     made_from: Option<Cow<'a, str>>,
-    /// Bytes of the file that were moved or copied from there.
+    /// Number of bytes that were moved or copied from `made_from`.
     saved_bytes: Option<u64>,
 }
 
@@ -103,8 +103,8 @@ fn no_formula(cell: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// Tells from which file on the vessel a file of `bytes` was made. `verified` is how the file was verified, `saved` is the
-/// number of bytes that were moved or copied.
+/// Returns a phrase that says from which file on the vessel a file of `bytes` bytes was made. `verified` is how the
+/// file was verified, `saved` is the number of bytes that were moved or copied.
 pub(super) fn made_from(verified: &str, from: &str, bytes: u64, saved: Option<u64>) -> String {
     match saved.filter(|saved| *saved < bytes) {
         _ if verified == Verified::Moved.as_str() => format!(" from {from}"),
@@ -113,7 +113,7 @@ pub(super) fn made_from(verified: &str, from: &str, bytes: u64, saved: Option<u6
     }
 }
 
-/// Which receipts are listed.
+/// The options that select the receipts to list.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) file: Option<PathBuf>,
@@ -152,7 +152,7 @@ pub(super) fn receipts(settings: &Path, wanted: &Wanted, form: Form) -> Exit {
         };
         let mut out = Out::new(form);
         let mut pages = [Pages::new(wanted.only_expired, since), Pages::new(false, since)];
-        // With a limit, only the newest are listed.
+        // With a limit, the newest receipts so far.
         let mut last = VecDeque::new();
         loop {
             for (pages, expired) in pages.iter_mut().zip([false, true]) {
@@ -195,7 +195,7 @@ pub(super) fn receipts(settings: &Path, wanted: &Wanted, form: Form) -> Exit {
     })
 }
 
-/// The receipts of one kind, read page by page.
+/// The receipts of either acknowledged or expired deliveries, read page by page.
 struct Pages {
     found: VecDeque<Receipt>,
     after: (i64, DeliveryId),

@@ -16,7 +16,7 @@ impl Refusal {
         Self { exit, text: text.into() }
     }
 
-    /// Creates a refusal of a command line that names something that doesn't exist.
+    /// Creates a refusal of an invalid command line, for example one that names something that doesn't exist.
     pub(super) fn usage(text: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, text: text.into() }
     }

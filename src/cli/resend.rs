@@ -25,7 +25,8 @@ pub(super) fn resend(settings: &Path, what: &Path, vessel: Option<&str>, json: b
     })
 }
 
-/// Returns the names of the vessels that take a directory; with `only`, this vessel alone, or an error if it doesn't.
+/// Returns the names of the vessels that take a directory; with `only`, this vessel alone, or an error if it doesn't
+/// take the directory.
 fn takers(shore: &Shore, directory: &Directory, only: Option<&str>) -> Result<Vec<String>, Refusal> {
     let takers = shore.settings.vessels_of(&directory.name).into_iter().map(|vessel| vessel.to_string());
     let takers: Vec<String> = takers.filter(|vessel| only.is_none_or(|only| only == vessel)).collect();
@@ -111,7 +112,7 @@ async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>, mut results
     results.end(if all > 0 { Exit::Good } else { Exit::Undelivered })
 }
 
-/// Adds a directory with a similar name to the refusal, as a suggestion.
+/// If a directory has a similar name, returns a refusal that suggests this directory; otherwise returns `refusal`.
 fn did_you_mean(shore: &Shore, what: &Path, refusal: Refusal) -> Refusal {
     let first = what.iter().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let names = shore.settings.directories.iter().map(|directory| directory.name.as_str());

@@ -24,33 +24,33 @@ pub(super) struct Outcome {
     pub(super) file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) shore: Option<String>,
-    /// Number of deliveries or files that the order concerned; 0: there was nothing to do.
+    /// Number of deliveries or files that the order affected; 0 if there was nothing to do.
     pub(super) count: u64,
     text: String,
 }
 
 impl Outcome {
-    /// The outcome of an order to a vessel.
+    /// Creates the outcome of an order about a vessel.
     pub(super) fn of_vessel(vessel: &str, count: u64) -> Self {
         Self { vessel: Some(vessel.to_owned()), count, ..Self::default() }
     }
 
-    /// The outcome of an order to a shore.
+    /// Creates the outcome of an order to a shore.
     pub(super) fn of_shore(shore: &str, count: u64) -> Self {
         Self { shore: Some(shore.to_owned()), count, ..Self::default() }
     }
 
-    /// The outcome of an order about a directory.
+    /// Creates the outcome of an order about a directory.
     pub(super) fn of_directory(directory: &str, count: u64) -> Self {
         Self { directory: Some(directory.to_owned()), count, ..Self::default() }
     }
 
-    /// The same, about a file of the directory.
+    /// Adds a file of the directory to the outcome.
     pub(super) fn file(self, file: &impl ToString) -> Self {
         Self { file: Some(file.to_string()), ..self }
     }
 
-    /// The same, for a vessel.
+    /// Adds a vessel to the outcome.
     pub(super) fn vessel(self, vessel: &impl ToString) -> Self {
         Self { vessel: Some(vessel.to_string()), ..self }
     }
@@ -61,7 +61,7 @@ impl Results {
         Self { json, results: Vec::new() }
     }
 
-    /// Adds a result.
+    /// Adds a result: prints its text at once, or keeps it for the JSON document.
     pub(super) fn add(&mut self, outcome: Outcome, text: Arguments<'_>) {
         if self.json {
             self.results.push(Outcome { text: text.to_string(), ..outcome });
@@ -77,7 +77,7 @@ impl Results {
         }
     }
 
-    /// Prints the document, and returns the exit code.
+    /// Prints the JSON document, if any, and returns the exit code.
     pub(super) fn end(self, exit: Exit) -> Result<Exit, Refusal> {
         if self.json {
             let done = exit == Exit::Good;

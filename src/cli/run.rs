@@ -23,8 +23,8 @@ use crate::text::{self, counted};
 /// The settings, or the errors in them.
 type Read = Result<Settings, SettingsError>;
 
-/// The wanted limit of open files: a vessel with `Transport = local` opens its files in this process, hundreds at a
-/// time.
+/// The number of open files that this process should be allowed: a vessel with `Transport = local` opens its files in
+/// this process, hundreds at a time.
 const OPEN_FILES: u64 = 16 << 10;
 
 /// Raises this process's limit of open files, as far as the system allows.
@@ -50,7 +50,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool, json: bool) -> E
         Err(exit) => return exit,
     };
     allow_many_files();
-    // Before anything that takes long, because a signal that is not caught ends the program without a message.
+    // Catches signals before any step that takes long, because an uncaught signal ends the program without a message.
     let signals = match Signals::catch(&runtime, once) {
         Ok(signals) => signals,
         Err(e) => {
@@ -103,7 +103,7 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool, json: bool) -> E
             () = read_anew(signals.hangup, file, &log, sender) => None,
         }
     });
-    // Without waiting for threads: those that hash or copy a large file rarely check for cancellation, and may be
+    // Does not wait for threads: a thread that hashes or copies a large file rarely checks for cancellation, and may be
     // interrupted safely.
     runtime.shutdown_background();
     match outcome {
@@ -121,8 +121,8 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool, json: bool) -> E
     }
 }
 
-/// Returns when stopping has taken so long that some task must hang. Unfinished work then stays as after a crash, and
-/// the next start resumes it.
+/// Returns 8 s after the stop was requested, when a task that still runs must hang. Unfinished work is left as after a
+/// crash, and the next start resumes it.
 async fn overdue(stop: CancellationToken) {
     const LONGEST_STOP: Duration = Duration::from_secs(8);
     stop.cancelled().await;
@@ -133,8 +133,8 @@ async fn overdue(stop: CancellationToken) {
     );
 }
 
-/// Reopens the log file and reloads the settings on each SIGHUP; never returns. In a simulation `reloads` has no
-/// receiver, so the settings stay as they were at the start.
+/// Reopens the log file and reloads the settings on each SIGHUP; never returns. In a simulation, the receiver of
+/// `reloads` was dropped, so the settings stay as they were at the start.
 async fn read_anew(mut hangup: Option<Signal>, file: &Path, log: &Log, reloads: mpsc::Sender<Read>) {
     loop {
         signals::next(&mut hangup).await;
@@ -147,7 +147,7 @@ async fn read_anew(mut hangup: Option<Signal>, file: &Path, log: &Log, reloads: 
     }
 }
 
-/// Describes what a vessel received in this run: numbers of files, entries and deletions.
+/// Describes the deliveries to a vessel in this run: the numbers of files, directories and links, and deletions.
 fn in_this_run(done: &Done) -> String {
     let mut parts = vec![format!("{} delivered ({})", counted(done.files, "file"), sizes::bytes(done.bytes))];
     if done.others > 0 {

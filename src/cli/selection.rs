@@ -1,4 +1,4 @@
-//! The vessels that a command concerns: one, those of a group, or all.
+//! The vessels that a command applies to: one, those of a group, or all.
 
 use super::refusal::Refusal;
 use crate::settings::nearest;
@@ -16,8 +16,8 @@ impl Selection {
         self.vessel.is_none() && self.group.is_none()
     }
 
-    /// Returns the names of the selected vessels among `known`, which are given with their groups; an unknown vessel or
-    /// group is a refusal.
+    /// Returns the names of the selected vessels. `known` has the names of all vessels, each with its groups. Refuses
+    /// an unknown vessel or group.
     pub(super) fn pick(&self, known: impl Iterator<Item = (String, Vec<String>)>) -> Result<Vec<String>, Refusal> {
         let known: Vec<_> = known.collect();
         if let Some(vessel) = &self.vessel
@@ -42,7 +42,7 @@ impl Selection {
     }
 }
 
-/// Refuses a name that is not known, and suggests one.
+/// Creates the refusal of an unknown name, with a similar name as a suggestion.
 fn unknown(kind: &str, name: &str, known: &[&str]) -> Refusal {
     let hint = match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean {near}?"),

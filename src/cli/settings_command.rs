@@ -49,7 +49,7 @@ pub(super) fn show(file: &Path, vessel: Option<&str>, json: bool) -> Exit {
             };
             [value, origin(one)]
         });
-        // Without the line of the header.
+        // Skips the header line, which is empty.
         table(["", ""], rows).lines().skip(1).for_each(|line| say(format_args!("{line}")));
         say(format_args!(""));
     }
@@ -92,7 +92,7 @@ pub(super) fn schema() -> Exit {
 /// Writes the settings file and the files that it includes in the usual form; with `check_only`, names the files that
 /// are not in that form.
 pub(super) fn format(file: &Path, check_only: bool) -> Exit {
-    // A file with errors stays as it is, so that the errors are not in changed lines.
+    // Files with errors are not formatted, so that the lines with the errors stay where the messages say.
     let settings = match load(file) {
         Ok(settings) => settings,
         Err(exit) => return exit,
@@ -121,9 +121,10 @@ pub(super) fn format(file: &Path, check_only: bool) -> Exit {
     if check_only && changed > 0 { Exit::Undelivered } else { Exit::Good }
 }
 
-/// Formats a file; returns whether that changes it. The new file replaces the old one at once, with its owner and mode.
+/// Formats a file; returns whether the formatted text differs. The new file replaces the old one atomically, and keeps
+/// its owner and mode.
 fn format_file(file: &Path, check_only: bool) -> std::io::Result<bool> {
-    // A link stays a link.
+    // If the path is a symbolic link, formats its target, so that the link stays.
     let file: PathBuf = file.canonicalize()?;
     let before = fs::read_to_string(&file)?;
     let after = settings::formatted(&before);

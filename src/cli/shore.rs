@@ -35,21 +35,21 @@ where
         Err(exit) => return exit,
     };
     let acted = runtime.block_on(act(Shore::new(settings)));
-    // Without waiting for threads, which may be interrupted safely.
+    // Does not wait for threads; they may be interrupted safely.
     runtime.shutdown_background();
     acted.unwrap_or_else(Refusal::say)
 }
 
-/// The running program, or the ledger if it doesn't run: for commands that need the settings only without a running
-/// program.
+/// Access to the running program or, if it doesn't run, to the ledger. For commands that need valid settings only if
+/// the program doesn't run.
 pub(super) struct Reach {
     /// The settings; `None` when they have errors, but the program runs.
     shore: Option<Shore>,
     socket: PathBuf,
 }
 
-/// Reads the settings and runs a command. Invalid settings are not an obstacle while the program runs, because it keeps its
-/// previous settings.
+/// Reads the settings and runs a command. If the settings are invalid, runs the command only while the program runs,
+/// because the program keeps its previous settings.
 pub(super) fn on_reach<F>(file: &Path, act: impl FnOnce(Reach) -> F) -> Exit
 where
     F: Future<Output = Result<Exit, Refusal>>,
@@ -77,7 +77,7 @@ where
         }
     };
     let acted = runtime.block_on(act(reach));
-    // Without waiting for threads, which may be interrupted safely.
+    // Does not wait for threads; they may be interrupted safely.
     runtime.shutdown_background();
     acted.unwrap_or_else(Refusal::say)
 }
@@ -92,7 +92,8 @@ impl Reach {
         }
     }
 
-    /// Returns the settings; without them, the program has stopped meanwhile.
+    /// Returns the shore. Refuses if the settings have errors: then the program, which ran at first, has stopped
+    /// meanwhile.
     fn shore(&self) -> Result<&Shore, Refusal> {
         let why = "contentmonster has stopped, and its settings have errors; `settings check` lists them";
         self.shore.as_ref().ok_or_else(|| Refusal::new(Exit::Settings, why))
@@ -169,7 +170,7 @@ impl Reach {
     }
 }
 
-/// Writes a question as the query of a web address.
+/// Formats a question as the query string of a URL.
 fn query_of(question: &QueueQuestion) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     let QueueQuestion { vessel, directory, state, search, limit, after } = question;
@@ -217,13 +218,13 @@ impl Shore {
         }
     }
 
-    /// Executes an order in the running program, or when it doesn't run, in the ledger. Returns `false` when the order
-    /// had nothing to do.
+    /// Executes an order in the running program or, when it doesn't run, in the ledger. Returns `false` when there was
+    /// nothing to do.
     pub(super) async fn carry_out(&self, order: &Order) -> Result<bool, Refusal> {
         Ok(self.carry_out_and_count(order).await? > 0)
     }
 
-    /// Executes an order like [`Self::carry_out`], and returns the number of deliveries that became due.
+    /// Executes an order like [`Self::carry_out`], and returns the same count as [`Orders::carry_out`].
     pub(super) async fn carry_out_and_count(&self, order: &Order) -> Result<u64, Refusal> {
         match status::call(&self.socket, "/api/orders", Some(serde_json::to_string(order)?)).await {
             Ok(bytes) => {
@@ -231,7 +232,7 @@ impl Shore {
                 Ok(answer["count"].as_u64().unwrap_or_else(|| u64::from(answer["done"] == true)))
             }
             Err(SocketError::NobodyListens(_)) => {
-                // Opening read-only fails when there is no ledger: an order must not create one.
+                // Opens the ledger read-only first, which fails if there is no ledger: an order must not create one.
                 drop(self.ledger().await?);
                 let ledger = Ledger::open_at(&self.settings.monster.database, Clock::system()).await?;
                 let done = Orders::new(ledger.clone(), Default::default()).carry_out(order).await?;
@@ -242,7 +243,7 @@ impl Shore {
         }
     }
 
-    /// Finds the file that a person named; a file that isn't found is a refusal.
+    /// Finds the file that a person named; refuses if there is none.
     pub(super) async fn find(&self, ledger: &LedgerView, file: &Path) -> Result<Meant<'_>, Refusal> {
         let found = status::find(&self.settings, ledger, file).await?;
         found.ok_or_else(|| {
@@ -256,8 +257,8 @@ impl Shore {
         })
     }
 
-    /// Returns the number of waiting files of a directory; a directory neither in the settings nor in the ledger is a
-    /// refusal.
+    /// Returns the number of waiting files of a directory; refuses a directory that is neither in the settings nor in
+    /// the ledger.
     pub(super) async fn known_directory(&self, ledger: &LedgerView, name: &str) -> Result<u64, Refusal> {
         let tallies = ledger.summary(0).await?.directories;
         if let Some(tally) = tallies.iter().find(|tally| tally.directory.as_str() == name) {
@@ -283,7 +284,7 @@ impl Shore {
         }
     }
 
-    /// Returns the settings of the vessel with this name; an unknown name is a refusal.
+    /// Returns the settings of the vessel with this name; refuses an unknown name.
     pub(super) fn vessel(&self, name: &str) -> Result<&crate::settings::Vessel, Refusal> {
         self.settings.vessels.iter().find(|vessel| vessel.name.as_str() == name).ok_or_else(|| {
             let known: Vec<_> = self.settings.vessels.iter().map(|v| v.name.as_str()).collect();

@@ -11,7 +11,7 @@ use crate::orders::Order;
 use crate::status::{Document, ShoreStatus};
 use crate::text::counted;
 
-/// Time between two looks whether a shore is drained.
+/// Interval between checks whether a shore is drained.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Shows the shores that use the ledger, and what each of them serves.
@@ -26,7 +26,8 @@ pub(super) fn shores(settings: &Path, json: bool) -> Exit {
     })
 }
 
-/// Hands all work of this shore over, and waits until it has none; with `end`, serves again.
+/// Hands all work of this shore over to the other shores, and waits until this shore has none. With `end`, serves
+/// again.
 pub(super) fn drain(settings: &Path, end: bool, json: bool) -> Exit {
     on_shore(settings, async |shore| {
         let own = shore.settings.monster.shore_name.clone();

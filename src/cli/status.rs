@@ -15,7 +15,7 @@ use crate::status::{Document, VesselStatus};
 /// Time between two updates with `--watch`.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// What to show, and how.
+/// The options of `status`.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
     pub(super) json: bool,
@@ -97,7 +97,7 @@ async fn show(reach: &Reach, shown: &Shown) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Returns the size of the terminal; `None` when the output goes elsewhere.
+/// Returns the size of the terminal; `None` if the output does not go to a terminal.
 fn screen() -> Option<Screen> {
     if !std::io::stdout().is_terminal() {
         return None;

@@ -1,4 +1,4 @@
-//! `status --check`: the status as a line and an exit code for monitoring, as plugins of Nagios give them.
+//! `status --check`: prints the status as one line, and returns an exit code, in the format of Nagios plugins.
 
 use serde_json::json;
 
@@ -13,15 +13,16 @@ use crate::text::counted;
 pub(super) enum State {
     /// Everything works.
     Fine = 0,
-    /// Some files wait because of a fault.
+    /// Some files wait because of a fault, a hook fails, or the last reload of the settings failed.
     Warning = 1,
-    /// No file can be delivered, or no new file is taken in.
+    /// The program does not run, the ledger or a directory can't be used, all vessels are away, or no new file is taken
+    /// in.
     Critical = 2,
     /// The state cannot be determined.
     Unknown = 3,
 }
 
-/// Prints the state of a document, and returns it.
+/// Prints and returns the state that a document shows.
 pub(super) fn check(document: &Document, json: bool) -> Result<State, Refusal> {
     let faults = faults(document);
     let state = faults.iter().map(|(state, _)| *state).max().unwrap_or(State::Fine);
@@ -46,7 +47,7 @@ pub(super) fn check(document: &Document, json: bool) -> Result<State, Refusal> {
     }
     let text = match words.is_empty() {
         true => format!("{}, {} waiting", counted(document.vessels.len() as u64, "vessel"), counted(waiting, "file")),
-        // A `|` begins the figures.
+        // In the format of Nagios plugins, a `|` begins the figures, so the text must not contain one.
         false => words.join("; ").replace('|', "/"),
     };
     say(format_args!(
@@ -55,7 +56,7 @@ pub(super) fn check(document: &Document, json: bool) -> Result<State, Refusal> {
     Ok(state)
 }
 
-/// Prints that the program does not run, whatever the ledger contains.
+/// Prints that the program does not run, without reading the ledger.
 pub(super) fn not_running(json: bool) -> Result<State, Refusal> {
     const WHY: &str = "contentmonster is not running";
     match json {
@@ -74,7 +75,8 @@ fn faults(document: &Document) -> Vec<(State, String)> {
     if let Some(trouble) = &document.ledger.trouble {
         faults.push((State::Critical, trouble.clone()));
     }
-    // The first disk is that of the ledger's file. A ledger in a database has none here.
+    // If the ledger is a file, the first disk of the document is the ledger's disk. A ledger in a database has no disk
+    // here.
     let of_ledger = if document.ledger.file.contains("://") { 0 } else { 1 };
     for disk in document.disks.iter().take(of_ledger).filter(|disk| disk.low) {
         faults.push((State::Critical, format!("low disk space at {}: no new files are taken in", disk.path)));
@@ -119,7 +121,7 @@ fn faults(document: &Document) -> Vec<(State, String)> {
     faults
 }
 
-/// Returns the first names, and how many more there are.
+/// Lists the first 5 names, and says how many more there are.
 fn some(names: &[&str]) -> String {
     const MOST: usize = 5;
     let shown = names[..names.len().min(MOST)].join(", ");

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::sizes;
 use crate::status::{PathStatus, VesselStatus};
 
-/// Describes how fast a vessel is served; empty when the program does not run.
+/// Describes the rate to a vessel, and what limits it; empty when the program does not run.
 pub(super) fn speed(vessel: &VesselStatus) -> String {
     let Some(speed) = &vessel.speed else { return String::new() };
     let mut text = format!("\nhow fast, and why not faster: {}\n", speed.verdict);

@@ -19,7 +19,8 @@ pub(super) struct Screen {
     pub(super) rows: usize,
 }
 
-/// Formats the document. On a screen that is too small for all vessels, those in trouble are listed first.
+/// Formats the document. If the screen is too small for all vessels, lists those in the worst trouble first, and leaves
+/// out the others.
 pub(super) fn tables(document: &Document, screen: Option<Screen>) -> String {
     let whole = text(document, document.vessels.iter().collect());
     let Some(Screen { columns, rows }) = screen else { return whole };
@@ -30,7 +31,7 @@ pub(super) fn tables(document: &Document, screen: Option<Screen>) -> String {
     let mut fitted = whole;
     if lines(&fitted) > room {
         shown.sort_by_key(|vessel| vessel.rank());
-        // Each vessel takes a line, and up to two more for its reasons.
+        // Estimates three lines for each vessel: one for its row, and up to two for its reasons.
         while lines(&fitted) + 1 > room && !shown.is_empty() {
             let over = lines(&fitted) + 1 - room;
             shown.truncate(shown.len().saturating_sub(over.div_ceil(3)));
@@ -131,8 +132,8 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
     text
 }
 
-/// Describes the queues that wait for a window or have another priority than the default, and the expired files; empty
-/// if there are none.
+/// Describes the queues that are held back or have another priority than the default, the reason why there is no ETA,
+/// and the expired files; empty if there are none of these.
 fn queues(vessel: &VesselStatus, now: Timestamp) -> String {
     let mut text = String::new();
     for queue in vessel.queues.iter().filter(|queue| queue.held.is_some() || queue.priority != "normal") {

@@ -26,7 +26,7 @@ pub(super) fn in_past(text: &str, now: &Zoned) -> Result<Zoned, String> {
     }
 }
 
-/// Parses a date or a time of day; `move_by` says by how many days a time of day of today is moved.
+/// Parses a date or a time of day. `move_by` gets the time of day today, and returns by how many days to move it.
 fn on_a_day(text: &str, now: &Zoned, move_by: impl Fn(&Zoned) -> i64) -> Result<Zoned, String> {
     let zone = now.time_zone().clone();
     if let Ok(date) = text.parse::<civil::DateTime>() {

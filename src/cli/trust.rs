@@ -1,4 +1,4 @@
-//! `trust`: shows a vessel's host key, asks, and records it.
+//! `trust`: shows a vessel's host key, asks for confirmation, and records the key.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -13,8 +13,8 @@ use crate::settings::{SshHost, Vessel};
 use crate::text::counted;
 use crate::transport::{Endpoint, HostKeys, SeenKey, SshEnvironment, Standing, see_host_key};
 
-/// Shows the host keys of the hops to the selected vessels, and then the vessels' own. Records each key if the person
-/// agrees, or with `yes` without asking. With `new`, skips vessels whose keys are known.
+/// Shows the host keys of the selected vessels; for each vessel, first the keys of the hops to it. Records each key if
+/// the person agrees, or with `yes` without asking. With `new`, skips vessels whose keys are known.
 pub(super) fn trust(file: &Path, selection: &Selection, new: bool, yes: bool) -> Exit {
     let settings = match load(file) {
         Ok(settings) => settings,
@@ -40,7 +40,7 @@ pub(super) fn trust(file: &Path, selection: &Selection, new: bool, yes: bool) ->
     };
     let asker = Asker { environment: Arc::new(ssh_environment(&settings)), runtime, new, yes };
     let (mut worst, mut known) = (Exit::Good, 0_u64);
-    // One vessel that can't be reached must not exclude the others.
+    // If one vessel can't be reached, the person must still be asked about the others.
     for vessel in vessels.into_iter().filter(|vessel| vessel.local.is_none()) {
         let exit = asker.ask(vessel, &mut known);
         if exit != Exit::Good {
@@ -53,7 +53,7 @@ pub(super) fn trust(file: &Path, selection: &Selection, new: bool, yes: bool) ->
     worst
 }
 
-/// Asks a person about host keys.
+/// Asks a person whether to trust host keys.
 struct Asker {
     environment: Arc<SshEnvironment>,
     runtime: Runtime,
@@ -62,15 +62,17 @@ struct Asker {
 }
 
 impl Asker {
-    /// Asks for the host keys of a vessel. It has the same key on each of its ways, so one that works is enough.
+    /// Asks about the host keys of a vessel. The vessel has the same key on each of its ways, so the first way that
+    /// works is enough.
     fn ask(&self, vessel: &Vessel, known: &mut u64) -> Exit {
         let ways = vessel.ways.iter().map(|way| Arc::new(vessel.over(way)));
         let mut ways = ways.map(|way| self.ask_over(&way, known));
         ways.find_map(|exit| exit).unwrap_or(Exit::Unfit)
     }
 
-    /// Asks for the host keys of the hops on one way to a vessel, and of the vessel. Counts those that are known. Returns
-    /// `None`, after saying why, if one of the hosts can't be reached.
+    /// Asks about the host keys of the hops on one way to a vessel, and of the vessel. With `new`, skips the keys that
+    /// are already known, and counts them in `known`. If one of the hosts can't be reached, prints the reason and
+    /// returns `None`.
     fn ask_over(&self, vessel: &Arc<Vessel>, known: &mut u64) -> Option<Exit> {
         for endpoint in Endpoint::all(vessel) {
             match self.runtime.block_on(see_host_key(&endpoint, &self.environment)) {
@@ -89,7 +91,7 @@ impl Asker {
     }
 }
 
-/// Returns where a host is, for a message.
+/// Returns the address of a host as a phrase for a message.
 fn whereabouts(host: &SshHost) -> String {
     match host.socket() {
         Some(socket) => format!("behind the socket {}", socket.display()),

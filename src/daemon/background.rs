@@ -29,15 +29,15 @@ impl Background {
         self.notifications.stop().await;
     }
 
-    /// Wakes the notifications: another shore recorded events.
+    /// Wakes the notifications, because another shore has recorded events.
     pub(super) fn ring(&self) {
         self.notifications.ring();
     }
 }
 
 impl Daemon {
-    /// Starts the background tasks, after stopping those of earlier settings. To be called before the workflows start,
-    /// so that no file is admitted without free space and no event is missed.
+    /// Starts the background tasks, after stopping those of earlier settings. Must be called before the workflows
+    /// start, so that no file is admitted without free space and no event is missed.
     ///
     /// # Errors
     /// When the ledger can't be used.
@@ -96,17 +96,18 @@ impl Daemon {
     }
 }
 
-/// Returns a reason when every vessel that is not paused is unreachable; otherwise, and without such vessels, `None`.
+/// Returns a reason if every vessel that is not paused is unreachable; otherwise, or if all vessels are paused, `None`.
 fn unreached(vessels: &[(VesselName, watch::Receiver<bool>)], live: &Live) -> Option<String> {
     let mut wanted = vessels.iter().filter(|(_, paused)| !*paused.borrow()).peekable();
     (wanted.peek().is_some() && wanted.all(|(name, _)| live.is_away(name)))
         .then(|| "no vessel can be reached".to_owned())
 }
 
-/// Longest time between two checks for ended pauses while there is one that will end, because the clock may be set.
+/// Maximum time between two checks while a pause with an end is recorded. The checks are repeated because the clock may
+/// be set.
 const LONGEST_CHECK: Duration = Duration::from_secs(30);
 
-/// Resumes vessels when their pauses end; never returns.
+/// Resumes vessels and directories when their pauses end, while this shore has the housekeeping; never returns.
 pub(super) async fn end_pauses(orders: Orders, clock: Clock, shared: Option<Arc<Shared>>) {
     loop {
         if shared.as_ref().is_some_and(|shared| !shared.holds(&Work::Housekeeping)) {

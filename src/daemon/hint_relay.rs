@@ -29,8 +29,8 @@ impl Relay {
         self.bell.ring();
     }
 
-    /// Sends hints as they come; never returns. Drops hints that can't be sent, because other shores also check by
-    /// themselves.
+    /// Sends hints as they are added; never returns. Drops hints that can't be sent, because the other shores also
+    /// check for work regularly.
     pub(super) async fn send(self: Arc<Self>, ledger: Ledger) {
         loop {
             self.bell.rung().await;

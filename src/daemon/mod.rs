@@ -15,10 +15,9 @@
 //!   for people:    views (status page, metrics, socket), orders (pause, retry, forget)
 //! ```
 //!
-//! [`run`] starts them from the bottom to the top: the ledger, the background tasks, the views, then the tasks of the
-//! shore and of the vessels. It stops them in the opposite order: all tasks of the vessels and of the shore end before
-//! the background tasks, which with `--once` first send the remaining notifications. Then the views end, and the ledger
-//! is closed last.
+//! [`run`] starts the parts in this order: the ledger, the background tasks, the views, then the tasks of the shore and
+//! of the vessels. When it stops, all tasks of the vessels and of the shore end first, then the background tasks, which
+//! with `--once` first send the remaining notifications. Then the views end, and the ledger is closed last.
 
 mod background;
 mod hint_relay;
@@ -84,7 +83,7 @@ pub struct Surroundings {
     pub monitor: Arc<dyn Monitor>,
     /// Keys, SSH agent and `known_hosts` files.
     pub ssh: SshEnvironment,
-    /// The source of the time of day.
+    /// The source of the current time.
     pub clock: Clock,
     /// The last lines of the log, for the status.
     pub log: LogLines,
@@ -141,7 +140,7 @@ struct Daemon {
     /// Whether the daemon ends when nothing is left to do.
     once: bool,
     orders: Orders,
-    /// All receivers of events, as one.
+    /// All receivers of events, combined.
     monitor: Arc<dyn Monitor>,
     live: Arc<Live>,
     /// The rate limit of the shore, which all vessels share in addition to their own limits.
@@ -166,7 +165,7 @@ struct Daemon {
     low_space: watch::Sender<Option<String>>,
     /// The background tasks while they run.
     background: Option<Background>,
-    /// The work of this shore; `None` if there can be no other shores, so that all work is here.
+    /// The work of this shore; `None` if there can be no other shores, so that this shore has all work.
     shared: Option<Arc<Shared>>,
 }
 
@@ -176,15 +175,15 @@ struct Daemon {
 /// A [`Fault`] when the ledger can't be opened or fails, or a task panics. All other errors are logged and retried.
 pub async fn run(settings: Settings, mode: Mode, surroundings: Surroundings) -> Result<Report, Fault> {
     let (database, clock) = (&settings.monster.database, surroundings.clock.clone());
-    // A single run ends when all is done, so it needs the ledger for itself.
+    // A run with `--once` ends when everything is done, so it must be the only user of the ledger.
     let (once, reloads, ledger) = match mode {
         Mode::Once => (true, None, Ledger::open_at(database, clock).await.map(Some)),
         Mode::Forever(reloads) => (false, Some(reloads), opening::join(database, &clock, &surroundings.stop).await),
     };
     let Some(ledger) = ledger.map_err(|e| e.fault())? else { return Ok(Report::default()) };
     let outcome = run_with(settings, ledger.clone(), reloads, surroundings, once).await;
-    // When the ledger is closed, SQLite moves the write-ahead log into the ledger's file, which is then complete by
-    // itself.
+    // When the ledger is closed, SQLite moves the write-ahead log into the ledger's file, which is then complete
+    // without the log.
     let closed = tokio::time::timeout(CLOSING, ledger.close()).await;
     if let Ok(Err(e)) = closed {
         tracing::warn!("Cannot close the ledger, so the next start will recover it: {}", e.fault());
@@ -295,7 +294,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Returns the deliveries of directories that are not configured any more to the shared queue, where the vessels'
+    /// Moves the deliveries of directories that are no longer configured back to the shared queue, where the vessels'
     /// tasks find and park them.
     async fn release_queues(&self) -> Result<(), Fault> {
         let names: Vec<_> = self.settings.directories.iter().map(|directory| directory.name.clone()).collect();
@@ -325,8 +324,8 @@ impl Daemon {
             let event = tokio::select! {
                 outcome = async {
                     all(&mut tasks.vessels).await?;
-                    // The tasks of unreachable vessels end early. The report must still count all files that these
-                    // vessels lack.
+                    // Waits, because the tasks of unreachable vessels end early, but the report must count all files
+                    // that these vessels lack.
                     self.all_taken_in().await;
                     Ok(())
                 } => break outcome,
@@ -340,7 +339,7 @@ impl Daemon {
                     self.tell_locations();
                     self.follow_locations(&mut tasks).await
                 }
-                // A stop does not wait for a database that is away.
+                // Following a hint may wait for an unavailable database, but a stop must not.
                 Event::Hint(hint) => {
                     let following = self.follow_hint(hint, &mut tasks, &mut events);
                     stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
@@ -366,8 +365,8 @@ impl Daemon {
         }
         outcome.and(all(&mut tasks.vessels).await).and(all(&mut tasks.shore).await)?;
         if done {
-            // Without a stop, the run ends when the vessels' tasks have ended, so files that were acknowledged last are
-            // retired here. Directories on a disk that doesn't respond are left to the next run.
+            // If the run was not stopped, it ends when the vessels' tasks have ended, so the files that were
+            // acknowledged last are retired here. Directories on a disk that doesn't respond are left to the next run.
             let answers = |directory: &shore::Directory| !directory.trouble.borrow().has(&shore::Concern::Unresponsive);
             let retiring = self.directories().filter(|directory| !directory.settings.is_mirror());
             for directory in retiring.filter(answers) {

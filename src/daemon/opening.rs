@@ -11,10 +11,10 @@ use crate::clock::Clock;
 use crate::ledger::{Ledger, LedgerError};
 use crate::settings::Database;
 
-/// Waits between attempts to open the ledger.
+/// The waits between attempts to open the ledger.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
 
-/// Opens the ledger beside other shores; `None` if the daemon is stopped before the database is available.
+/// Opens the ledger, which other shores may use too; `None` if the daemon is stopped before the database is available.
 ///
 /// # Errors
 /// The errors of [`Ledger::join_at`] that an operator must fix.

@@ -118,8 +118,8 @@ impl Daemon {
         for (settings, at) in self.settings.directories.iter().zip(there) {
             let (name, stop) = (&settings.name, &self.surroundings.stop);
             match self.directories.get_mut(name) {
-                // The `Location` of an unchanged section isn't examined again. A single file may have retired
-                // meanwhile, and its section must not turn into a section of a directory.
+                // The `Location` of an unchanged section isn't examined again: if it is a single file that has retired
+                // meanwhile, the section must not become that of a directory.
                 Some(directory) if !changes.directories.changed.contains(name) => {
                     if changes.directories.restarted.contains(name) {
                         directory.running = Running::within(stop);
@@ -140,8 +140,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Restarts the tasks of directories whose `Location` changed from a file to a directory or back. A directory
-    /// without anything at its `Location` keeps its kind.
+    /// Restarts the tasks of directories whose `Location` changed from a file to a directory or back. If nothing is at
+    /// the `Location`, the directory keeps its kind.
     ///
     /// # Errors
     /// A [`Fault`] of the daemon when the ledger can't be used.
@@ -195,7 +195,8 @@ impl Daemon {
                 self.start_vessel(settings, tasks);
                 continue;
             }
-            // Deliveries may be parked because their directory was missing in the settings, which it no longer is.
+            // Retries deliveries that were parked because a directory was missing in the settings that has now been
+            // added.
             if changes.directories.added.iter().any(|directory| settings.takes(directory)) {
                 self.ledger.hurry(&settings.name).await.map_err(|e| e.fault())?;
             }
@@ -208,21 +209,21 @@ impl Daemon {
     }
 }
 
-/// The changed sections between two settings.
+/// The differences between the sections of two settings.
 #[derive(Debug)]
 struct Changes {
     directories: Sections<DirectoryName>,
     vessels: Sections<VesselName>,
 }
 
-/// The changed sections of one kind. Unchanged sections are in none of the lists.
+/// The differences between the sections of one kind. Unchanged sections whose tasks continue are in none of the lists.
 #[derive(Debug)]
 struct Sections<N> {
     added: Vec<N>,
     removed: Vec<N>,
-    /// Sections with changed settings.
+    /// Sections in both the old and the new settings whose keys have changed.
     changed: Vec<N>,
-    /// Sections of both settings whose tasks must restart.
+    /// Sections in both the old and the new settings whose tasks must restart.
     restarted: HashSet<N>,
 }
 

@@ -1,5 +1,5 @@
-//! Notifies the service manager (`sd_notify`) of the states ready, reloading and stopping, of the status line, and of
-//! the watchdog. Does nothing without a service manager.
+//! Notifies the service manager (`sd_notify`): sends the states ready, reloading and stopping, the status line, and
+//! watchdog messages. Does nothing without a service manager.
 
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 use crate::status::{Document, Gatherer, LinkState};
 use crate::text::counted;
 
-/// Time between two checks whether the status line has changed.
+/// Interval at which the status line is checked for changes.
 const GLANCE: Duration = Duration::from_secs(2);
 
 /// The notifications to the service manager; dropping the value reports that the daemon stops.

@@ -24,9 +24,9 @@ use crate::fault::Fault;
 use crate::ledger::{Hint, Ledger, Next, Work};
 use crate::shore::Troubles;
 
-/// How often all tasks look for work whose hints were lost.
+/// Interval at which all tasks are woken, because hints may have been lost.
 const POLL: Duration = Duration::from_secs(30);
-/// How long a stopping shore tries to hand its work over.
+/// Maximum time for which a stopping shore tries to hand its work over.
 const LONGEST_HANDOVER: Duration = Duration::from_secs(10);
 
 /// The work of this shore.
@@ -214,8 +214,8 @@ impl Daemon {
         self.shared.iter().for_each(|shared| shared.relay.add(Hint::Locations));
     }
 
-    /// Acquires the work that this shore is to have and starts its tasks. Begins to hand over the work that other
-    /// shores are to have.
+    /// Acquires the work that is now assigned to this shore, and starts its tasks. Begins to hand over the work that is
+    /// now assigned to other shores.
     ///
     /// # Errors
     /// A [`Fault`] of the daemon when the ledger can't be used, or this shore was replaced.
@@ -293,7 +293,7 @@ impl Daemon {
         }
     }
 
-    /// Stops the tasks of some work; the future waits until they have ended.
+    /// Stops the tasks of `work`. The returned future waits until the tasks have ended.
     fn end_work(&mut self, work: &Work) -> impl Future<Output = ()> + Send + use<> {
         let running = match work {
             Work::Vessel(name) => self.vessels.get(name).map(|vessel| vessel.running.clone()),
@@ -326,7 +326,7 @@ impl Daemon {
         let stop = self.surroundings.stop.clone();
         let vessels: Vec<_> = gained.iter().filter_map(Work::vessel).cloned().collect();
         self.usage.refresh(&vessels).await.map_err(|e| e.fault())?;
-        // This shore's earlier tasks of this work have ended.
+        // Any tasks that this shore ran earlier for this work have ended.
         for work in gained {
             match work {
                 Work::Vessel(name) => {
@@ -358,7 +358,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Passes on the rings of the bells of other shores' work, and no longer those of this shore's work.
+    /// Relays the bells of other shores' work to them, and stops relaying the bells of this shore's work.
     pub(super) fn relay_bells(&self) {
         let Some(shared) = &self.shared else { return };
         let mut wanted: HashMap<Hint, &Bell> = HashMap::new();
@@ -377,7 +377,7 @@ impl Daemon {
         }
         wanted.insert(Hint::Pauses, self.orders.pauses_changed());
         wanted.insert(Hint::Notices, &shared.notices);
-        // Sections that changed have new bells, so all bells are attached again.
+        // All bells are attached again, because changed sections have new bells.
         let attach = |(hint, bell): (Hint, &Bell)| (hint.clone(), shared.relay.attach(bell.clone(), hint));
         let attached = wanted.into_iter().map(attach).collect();
         *locked(&shared.relays) = attached;
@@ -401,7 +401,7 @@ impl Daemon {
                 return;
             }
             let mut held = locked(&shared.held).clone();
-            // The background tasks end later; their work is given back with the lease.
+            // Housekeeping is left out: the background tasks end later, and their work is given back with the lease.
             held.remove(&Work::Housekeeping);
             if let Err(e) = self.ledger.share_out(&[]).await {
                 tracing::debug!("Cannot notify the other shores that this shore stops: {e}");
@@ -413,8 +413,8 @@ impl Daemon {
                 work
             });
             let mut ends: FuturesUnordered<_> = ends.collect();
-            // Work that ends during a transaction is given back in the next one, as each transaction waits for the
-            // other writers.
+            // If several tasks end during a transaction, the next transaction gives back all their work, because each
+            // transaction waits for the other writers.
             while let Some(first) = ends.next().await {
                 let mut ended = vec![first];
                 ended.extend(std::iter::from_fn(|| ends.next().now_or_never().flatten()));

@@ -67,7 +67,7 @@ pub enum Intention {
         /// The path of the file.
         to: RemotePath,
     },
-    /// A source would be moved once every vessel has it.
+    /// A source would be moved to `processed/` once every vessel has it.
     Move {
         /// The source.
         from: PathBuf,

@@ -1,4 +1,4 @@
-//! Starts the views: the socket beside the ledger, and the status page at `Listen`.
+//! Starts the views: the status services on the socket beside the ledger and, if `Listen` is set, at its address.
 
 use std::sync::Arc;
 
@@ -44,7 +44,8 @@ impl Daemon {
             ),
         }
         if let Some(address) = self.settings.monster.listen {
-            // A single run doesn't depend on its page: the port may be that of a running program with another ledger.
+            // A run with `--once` also works without its status page: a running program with another ledger may use the
+            // port.
             let listener = match status::listen(address).await {
                 Err(e) if self.once => {
                     tracing::warn!("Cannot listen on {address}: {e}; this run has no status page");
@@ -65,13 +66,13 @@ impl Daemon {
         Ok(Views { tasks, stop: stop.drop_guard() })
     }
 
-    /// Updates the views to the current directories and vessels.
+    /// Makes the views show the current directories and vessels.
     pub(super) fn show(&self) {
         self.gatherer.send_replace(Arc::new(self.gather()));
     }
 
     fn gather(&self) -> Gatherer {
-        // Of directories of other shores, this one knows nothing.
+        // This shore does not know the state of the directories that other shores serve.
         let held = || self.directories.iter().filter(|(name, _)| self.holds(&Work::Directory((*name).clone())));
         let taken_in = held().map(|(_, directory)| directory.taken_in.subscribe()).collect();
         let trouble = |(name, one): (&DirectoryName, &DirectoryAtWork)| (name.clone(), one.trouble.subscribe());

@@ -22,7 +22,7 @@ pub(super) struct LinkAtWork {
 pub(super) type Links = HashMap<LinkName, LinkAtWork>;
 
 impl Daemon {
-    /// Brings the links at run time in line with the settings. Links that did not change keep their limits and budgets.
+    /// Updates the links to the current settings. Links that did not change keep their limits and budgets.
     pub(super) fn follow_links(&mut self) {
         let of_links = self.settings.links.iter().map(|link| &link.budget);
         let mut budgets = of_links.chain(self.settings.vessels.iter().map(|vessel| &vessel.budget));
@@ -47,7 +47,8 @@ impl Daemon {
         }
     }
 
-    /// Returns the ways to a vessel, the preferred one first; for a vessel on this host, the only one.
+    /// Returns the ways to a vessel, the preferred one first. A vessel on this host (`Transport = local`) has a single
+    /// way.
     pub(super) fn ways(&self, settings: &Arc<settings::Vessel>, at_work: &VesselAtWork) -> Vec<Way> {
         let own = (!settings.budget.is_unlimited()).then(|| {
             let payer = Payer::Vessel(settings.name.clone());

@@ -1,6 +1,6 @@
 //! SFTP version 3 attributes: read from a file, and set on a file.
 //!
-//! The protocol has times in whole seconds since 1970 with 32 bits.
+//! In this protocol, times are whole seconds since 1970, in 32 bits.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown};
@@ -31,7 +31,7 @@ pub(super) fn mode(attributes: &FileAttributes, default: u32) -> u32 {
     attributes.permissions.map_or(default, |mode| mode & PERMISSION_BITS)
 }
 
-/// Sets the attributes that are present on the file at a path, following links.
+/// Sets the given attributes of the file at a path; follows links. Sets times only if both are given.
 pub(super) fn set_path(path: &Path, attributes: &FileAttributes) -> Result<(), Refusal> {
     if let Some(size) = attributes.size {
         OpenOptions::new().write(true).open(path)?.set_len(size)?;
@@ -48,7 +48,7 @@ pub(super) fn set_path(path: &Path, attributes: &FileAttributes) -> Result<(), R
     Ok(())
 }
 
-/// Sets the attributes that are present on an open file.
+/// Sets the given attributes of an open file. Sets times only if both are given.
 pub(super) fn set_file(file: &File, attributes: &FileAttributes) -> Result<(), Refusal> {
     if let Some(size) = attributes.size {
         file.set_len(size)?;

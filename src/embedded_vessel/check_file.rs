@@ -1,4 +1,5 @@
-//! The extension `check-file`: hashes files on the vessel, rightly or as a [`CheckFile`] quirk says.
+//! The extension `check-file`: hashes files on the vessel, correctly or with the error that a [`CheckFile`] quirk
+//! selects.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -14,7 +15,8 @@ use crate::digest::Hasher;
 pub(super) const CHECK_FILE: &str = "check-file";
 pub(super) const CHECK_FILE_NAME: &str = "check-file-name";
 
-/// Returns the extension by which the server announces that it knows `check-file`.
+/// Returns the name and the value of the extension that the server announces: `check-file` or, with
+/// [`CheckFile::ToTheEnd`], another one, because ProFTPD does not announce `check-file`.
 pub(super) fn announced(quirk: CheckFile) -> (&'static str, &'static str) {
     if quirk == CheckFile::ToTheEnd { ("versions", "2,3,4,5,6") } else { (CHECK_FILE, "") }
 }
@@ -36,7 +38,7 @@ pub(super) fn answer(quirk: CheckFile, path: &Path, mut rest: &[u8]) -> Result<V
         CheckFile::ShortHash => (b"sha256", hash(path, offset, length)?[..16].to_vec()),
     };
     let mut reply = Vec::new();
-    // The drafts put the name of the extension first; ProFTPD omits it.
+    // In the drafts, the reply begins with the name of the extension; ProFTPD omits the name.
     let name = (quirk == CheckFile::Right).then_some(CHECK_FILE.as_bytes());
     for word in name.into_iter().chain([algorithm]) {
         reply.put_u32(word.len() as u32);

@@ -34,16 +34,17 @@ pub enum InjectedFault {
     Serve,
     /// The request is served after a delay, which also delays later requests on the same channel.
     Delay(Duration),
-    /// These bytes are served instead of the packet, command or input.
+    /// These bytes are served instead of the packet, the command or the input.
     Change(Bytes),
-    /// The request is not served. The answer to a packet is this packet, with the id of the request; a command that
-    /// gets this input ends; any other request is refused.
+    /// The request is not served. An SFTP packet is answered with these bytes as a packet, which gets the id of the
+    /// request. For input, the command is ended. Any other request is refused.
     Answer(Bytes),
-    /// The request is served, but the answer is as for [`InjectedFault::Answer`].
+    /// An SFTP packet or input is served, but answered as by [`InjectedFault::Answer`]. Any other request is refused.
     ServeAndAnswer(Bytes),
     /// The connection is cut before the request is served.
     CutBefore,
-    /// The request is served, and the connection is cut before the reply.
+    /// An SFTP packet or input is served, and the connection is cut before the reply. For any other request, the same
+    /// as [`InjectedFault::CutBefore`].
     CutAfter,
     /// Neither this request nor any later one on the same channel is served or answered; the connection stays open.
     Stall,
@@ -67,7 +68,7 @@ enum Instead {
     Answer(Bytes),
 }
 
-/// The state of one SFTP session whose requests and replies pass through the [`Faults`].
+/// The state of one SFTP session whose packets pass through the [`Faults`].
 #[derive(Debug, Default)]
 pub(super) struct Strait {
     instead: Mutex<HashMap<u32, Instead>>,
@@ -76,7 +77,7 @@ pub(super) struct Strait {
     stalled: Mutex<bool>,
 }
 
-/// Where a packet goes.
+/// The destination of a packet.
 pub(super) enum Passage {
     /// To the server.
     On(Bytes),
@@ -149,7 +150,8 @@ impl Strait {
     }
 }
 
-/// Returns the id of a packet. The two version packets have the version number 3 in place of an id, so they match, too.
+/// Returns the id of a packet. The version packets of the client and of the server have the version number 3 in place
+/// of an id, so their ids are equal, too.
 fn id_of(packet: &[u8]) -> u32 {
     packet.get(1..5).map_or(0, |mut id| id.get_u32())
 }

@@ -1,8 +1,8 @@
 //! SFTP version 3 on the file system of this host, with the same answers as OpenSSH's sftp-server.
 //!
 //! Each session handles one request at a time; [`Files::work`] runs every request on a blocking thread. Relative paths
-//! start at `home`. Links can't be created or read, and all requests except `lstat` follow links. This module does not
-//! access the SSH channel.
+//! start at `home`. Links can't be created or read. Requests follow links, except `lstat`, `remove` and `rename`. This
+//! module does not access the SSH channel.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -84,7 +84,7 @@ impl Files {
     }
 
     /// Resolves a path of the client. russh-sftp has already replaced invalid UTF-8 in `path`, so a path with the
-    /// replacement character is rejected instead of accessing a wrong file.
+    /// replacement character is rejected: it may not be the name of the intended file.
     fn path(&self, path: &str) -> Answer<PathBuf> {
         if path.contains(char::REPLACEMENT_CHARACTER) {
             return Err(Refusal::new(StatusCode::Failure, "file names must be valid UTF-8"));

@@ -1,4 +1,4 @@
-//! Differences from OpenSSH that concern more than the answer to one request.
+//! Differences from OpenSSH that affect more than the answer to one request.
 //!
 //! [`Faults`](super::Faults) change the answers to single requests.
 
@@ -17,9 +17,9 @@ pub struct Quirks {
     pub max_handles: Option<usize>,
     /// Maximum number of channels that one connection may have open; `None` means any number.
     pub max_sessions: Option<usize>,
-    /// A directory whose programs commands find first; `None`: only those of this host.
+    /// A directory that comes first in the `PATH` of commands; `None` to use the `PATH` of this process alone.
     pub programs: Option<PathBuf>,
-    /// Whether SFTP knows the extension `check-file`, and how it answers.
+    /// How the extension `check-file` of SFTP is answered; `None` if the server does not know this extension.
     pub check_file: Option<CheckFile>,
 }
 

@@ -33,7 +33,7 @@ const BUFFER: usize = 32 * 1024;
 pub(super) struct Seat {
     /// The working directory of the command.
     pub(super) home: PathBuf,
-    /// A directory whose programs the command finds first.
+    /// A directory that comes first in the command's `PATH`.
     pub(super) programs: Option<PathBuf>,
     /// The decisions on the command's input.
     pub(super) faults: Option<Arc<dyn Faults>>,
@@ -65,7 +65,7 @@ pub(super) async fn run(channel: Channel<Msg>, command: Vec<u8>, seat: Seat, sto
 fn spawn(command: &[u8], seat: &Seat) -> std::io::Result<Child> {
     let inherited = std::env::var_os("PATH").unwrap_or_default();
     let path = seat.programs.iter().cloned().chain(std::env::split_paths(&inherited));
-    // Fails for a directory with a colon in its name, which PATH can't name.
+    // `join_paths` fails for a directory with a colon in its name; then the command gets the inherited `PATH`.
     let path = std::env::join_paths(path).unwrap_or(inherited);
     Command::new("sh")
         .arg("-c")
@@ -82,7 +82,7 @@ fn spawn(command: &[u8], seat: &Seat) -> std::io::Result<Child> {
 }
 
 /// Transfers data in both directions until the command has ended and its output is sent. Returns `None` if the client
-/// disconnects before, or `stop` is cancelled.
+/// disconnects first, or `stop` is cancelled.
 async fn attend(
     mut child: Child,
     reader: ChannelReadHalf,

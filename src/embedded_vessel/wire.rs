@@ -4,8 +4,9 @@
 //!
 //! russh-sftp also accepts russh's own channel stream, but then the session loop and the server can deadlock: the
 //! session loop waits for the server to take requests, and the server waits for the session loop to take replies or to
-//! process a window update of the client. So all replies are queued here without limit, those that [`Faults`] inject, too;
-//! the queue holds only data that the client requested and has not fetched. Requests do wait, which slows the client down over TCP.
+//! process a window update of the client. So this module queues all replies without limit, including those that
+//! [`Faults`] inject; the queue holds only data that the client has requested and not fetched yet. Requests are not
+//! queued: they wait for the server, which slows the client down over TCP.
 
 use std::io;
 use std::pin::Pin;
@@ -76,7 +77,8 @@ async fn take(
                         while let Some(packet) = next_packet(&mut arrived) {
                             passed &= match strait.request(packet, faults.as_ref()).await {
                                 Passage::On(packet) => stream.write_all(&packet).await.is_ok(),
-                                // Queued like the server's replies: this task must never wait for the client.
+                                // The answer is queued like the server's replies, because this task must never wait for
+                                // the client.
                                 Passage::Back(answer) => replies
                                     .upgrade()
                                     .is_some_and(|replies| replies.send(Reply::Injected(answer)).is_ok()),
@@ -142,7 +144,7 @@ async fn deliver(
 enum Reply {
     /// Bytes of the server, not necessarily a whole packet.
     OfServer(Bytes),
-    /// A whole packet that [`Faults`] put in the place of the server's reply.
+    /// A whole packet that [`Faults`] send instead of the server's reply.
     Injected(Bytes),
 }
 

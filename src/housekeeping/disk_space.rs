@@ -1,5 +1,5 @@
-//! Monitors free space on the shore's disks. While the ledger's disk is low, no new files are admitted; when another
-//! disk becomes low, a warning is logged.
+//! Monitors free space on the shore's disks. While the ledger's disk is low on space, the shore admits no new files.
+//! For other disks, the module only logs a warning.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ const BEAT: Duration = Duration::from_secs(5);
 
 pub(super) struct Guard {
     free_spaces: FreeSpaces,
-    /// The directory of the ledger's file, if it is one, then the locations of the directories.
+    /// The directory that contains the ledger, if the ledger is a file; then the locations of all directories.
     places: Vec<PathBuf>,
     /// Whether the ledger is a file.
     has_file: bool,
@@ -52,7 +52,8 @@ impl Guard {
     /// Checks all disks, and logs which disks became low or recovered.
     pub(super) async fn look(&mut self) {
         if self.min_free == 0 {
-            // Without `MinFree` no disk is low, but before a reload of the settings the ledger's disk may have been.
+            // Without `MinFree` no disk counts as low. The ledger's disk may have been low before a reload of the
+            // settings, so this clears the reason.
             self.low_space.send_if_modified(|low_space| low_space.take().is_some());
             return;
         }

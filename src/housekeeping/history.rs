@@ -15,8 +15,8 @@ const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(3600);
 /// Pause between two steps, so that deliveries can use the ledger.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long files in `processed/` stay in the ledger after they were due for removal, in milliseconds, so that the removal
-/// still knows them.
+/// How long the ledger keeps the entries of files in `processed/` after `KeepProcessed` has passed, in milliseconds.
+/// The removal of these files needs the entries.
 const MARGIN: i64 = 24 * 3600 * 1000;
 
 /// Prunes and compacts the ledger regularly until `stop` is cancelled.
@@ -45,7 +45,8 @@ pub(super) async fn keep(settings: Arc<Settings>, ledger: Ledger, clock: Clock, 
     }
 }
 
-/// Returns the time (milliseconds since 1970) before which ended versions are pruned; `None` when no version is pruned.
+/// Returns the time (milliseconds since 1970) before which a version must have ended to be pruned; `None` if the
+/// settings say that no version is pruned.
 fn too_old(settings: &Settings, now: i64) -> Option<i64> {
     let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     let kept = |directory: &crate::settings::Directory| match directory.keep_processed {

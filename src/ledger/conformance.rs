@@ -3,7 +3,7 @@
 //!
 //! A test case gets an empty store and the [`Hands`] that set the store's clock. [`for_each_case`] passes the names of
 //! all cases to a macro of the store, which makes a `#[test]` of each case. No case uses SQL, so the cases test only
-//! behaviour that is visible through [`Store`].
+//! the behaviour that [`Store`] shows.
 
 mod at_once;
 mod deliveries;
@@ -173,7 +173,7 @@ pub(super) use versions::*;
 /// Time at which the clock of every test case starts, in milliseconds since 1970.
 const START: i64 = 1_700_000_000_000;
 
-/// The time of a clock that only the test moves.
+/// The hands of a clock whose time changes only when a test moves them.
 #[derive(Clone)]
 pub(super) struct Hands(Arc<AtomicI64>);
 
@@ -236,7 +236,7 @@ async fn admit<const N: usize>(store: &dyn Store, version: NewVersion, to: [&str
     store.admit(&docs(), &[version], &vessels(to)).await.unwrap();
 }
 
-/// Returns the due deliveries to a vessel, those of small and those of large files.
+/// Returns the due deliveries to a vessel: first those of small files, then those of large files.
 async fn due(store: &dyn Store, name: &str) -> Vec<Delivery> {
     let mut due = store.next_due(&vessel(name), false, 100_000).await.unwrap();
     due.extend(store.next_due(&vessel(name), true, 100_000).await.unwrap());

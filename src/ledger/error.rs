@@ -1,4 +1,4 @@
-//! Errors of the ledger, and the fault that each of them causes.
+//! Errors of the ledger, and the fault that each error causes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub enum LedgerError {
         file: PathBuf,
         /// The number of the ledger's newest migration.
         form: i64,
-        /// The copy made before an upgrade that this program can use.
+        /// The newest copy that was made before an upgrade and that this program can use.
         copy: Option<PathBuf>,
     },
     /// An older program wrote the ledger, and this program opened it read-only, which doesn't migrate it.
@@ -31,7 +31,7 @@ pub enum LedgerError {
         /// The ledger's file.
         file: PathBuf,
     },
-    /// The ledger doesn't exist yet, and was to be opened read-only.
+    /// The ledger doesn't exist yet, and a caller tried to open it read-only.
     #[error("there is no ledger yet at {}", .file.display())]
     NotThere {
         /// The ledger's file.
@@ -56,7 +56,7 @@ pub enum LedgerError {
         /// The error of the file system or the database.
         why: String,
     },
-    /// A database can't be opened.
+    /// A ledger in PostgreSQL can't be opened.
     #[error("the ledger {ledger} can't be opened: {why}")]
     Refused {
         /// The address of the database, without a password.
@@ -65,7 +65,8 @@ pub enum LedgerError {
         why: String,
         /// The remedy for the operator.
         remedy: &'static str,
-        /// Whether a later attempt may succeed without a change by the operator: the database is unavailable.
+        /// Whether the database is only unavailable, so that a later attempt may succeed without a change by the
+        /// operator.
         may_pass: bool,
     },
     /// Another process holds the lease of the ledger.
@@ -73,7 +74,7 @@ pub enum LedgerError {
     Held {
         /// The address of the database.
         ledger: String,
-        /// Host and process.
+        /// Host and process of the holder.
         holder: String,
     },
     /// Another process has acquired the lease, because this one did not renew it in time.
@@ -82,16 +83,16 @@ pub enum LedgerError {
         /// The address of the database.
         ledger: String,
     },
-    /// Another shore has, or is to have, the work that an update belongs to.
+    /// This shore has lost the work that an update belongs to, or never had it.
     #[error("this shore no longer serves the {work}")]
     NotOurs {
         /// The work.
         work: String,
     },
-    /// The database is away, and the query did not wait for it.
+    /// The database is unavailable, and the query did not wait for it.
     #[error("{0}")]
     Away(Arc<Outage>),
-    /// The ledger has an older schema, and could not be copied before its upgrade. It was not upgraded.
+    /// The ledger has an older schema, and could not be copied before its upgrade, so it was not upgraded.
     #[error("the ledger is not upgraded, because it can't be copied to {} first: {why}", .to.display())]
     NoCopyBeforeUpgrade {
         /// The path of the copy.
@@ -117,7 +118,7 @@ const START_ANEW: &str = "check Database in [MONSTER]; if it names the right fil
 /// Returns whether SQLite reports a damaged file (`SQLITE_CORRUPT`, 11) or a file that is not a database
 /// (`SQLITE_NOTADB`, 26). The lowest byte of an SQLite error code is its primary code (sqlite.org/rescode.html).
 ///
-/// PostgreSQL has codes of its own (`ERRCODE_DATA_CORRUPTED` and `ERRCODE_INDEX_CORRUPTED`).
+/// For PostgreSQL, the codes are `ERRCODE_DATA_CORRUPTED` and `ERRCODE_INDEX_CORRUPTED`.
 fn is_corrupt(error: &sqlx::Error) -> bool {
     let Some(error) = error.as_database_error() else { return false };
     let Some(code) = error.code() else { return false };
@@ -147,7 +148,8 @@ impl From<sqlx::Error> for LedgerError {
 }
 
 impl LedgerError {
-    /// Returns whether the database can't be opened now because it is unavailable, so that a later attempt may succeed.
+    /// Returns whether the database can't be opened only because it is unavailable, so that a later attempt may
+    /// succeed.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Refused { may_pass: true, .. })
     }

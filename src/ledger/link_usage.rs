@@ -10,37 +10,43 @@ use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay, WayOf};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// Counts of the bytes on the link. The updates add to what is recorded, so they must not be repeated after a success.
+/// Counts of the bytes on the link. [`Self::add_link_bytes`] and [`Self::add_costs`] add to the recorded counts, so a
+/// caller must not repeat them after a success.
 #[async_trait]
 pub trait LinkUsage: Send + Sync {
-    /// Adds bytes to the sums of a day, for several ways in one transaction. Of more than 400 days with
-    /// sums or ceilings, the earliest are removed, so that a clock that was ahead for a while removes none of the others.
+    /// Adds bytes to the sums of a day, for several ways in one transaction. Also removes sums and ceilings of days
+    /// more than 400 days before `day`, but always keeps those of the newest 400 days that have any. So a clock that
+    /// was ahead for a while removes only as many days as it added.
     async fn add_link_bytes(&self, day: UtcDay, bytes: &[(WayOf, LinkBytes)]) -> Result<()>;
 
-    /// Returns each vessel's bytes, summed over `days`, for the vessels that have any, ordered by name. Only the last 400
-    /// days are stored.
+    /// Returns the bytes of each vessel, summed over `days`, ordered by vessel; without vessels that have no bytes.
+    /// Only the last 400 days are stored.
     async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>>;
 
-    /// Returns the bytes of the days that have any, at most `most` days, the nearest to `day`: those to each vessel (`None`), and those
-    /// of each of its ways.
+    /// Returns the bytes of at most `most` days, the ones nearest to `day` that have any: the sums of each vessel (way
+    /// `None`), and the sums of each of its ways.
     async fn link_days(&self, day: UtcDay, most: u32) -> Result<Vec<(UtcDay, WayOf, LinkBytes)>>;
 
-    /// Records that a payer with a budget may use up to so many bytes on a day. A higher number recorded before stays.
+    /// Records the ceiling of a payer with a budget: the number of bytes that it may use on a day. A higher ceiling
+    /// that was recorded before stays.
     async fn raise_ceiling(&self, payer: &str, day: UtcDay, bytes: u64) -> Result<()>;
 
-    /// Returns the recorded ceilings of the days that have any, at most `most` days, the nearest to `day`, ordered by payer
+    /// Returns the recorded ceilings of at most `most` days, the ones nearest to `day` that have any, ordered by payer
     /// and day.
     async fn ceilings(&self, day: UtcDay, most: u32) -> Result<Vec<(String, UtcDay, u64)>>;
 
-    /// Replaces the ceiling of a payer and a day by a lower one, or removes it, if it is still `from`.
+    /// Replaces the ceiling of a payer on a day by the lower ceiling `to`, or removes it if `to` is `None`. Does
+    /// nothing if the recorded ceiling is not `from`.
     async fn lower_ceiling(&self, payer: &str, day: UtcDay, from: u64, to: Option<u64>) -> Result<()>;
 
-    /// Returns the share of a budget, in percent, that was reported last for the period that begins on `first`; 0 if none was.
+    /// Returns the percentage of a budget that was last reported as used in the period that begins on `first`; 0 if
+    /// none was reported.
     async fn budget_told(&self, payer: &str, period: &str, first: UtcDay) -> Result<u32>;
 
-    /// Records that a share of a budget was reported, in place of the one before.
+    /// Records the percentage of a budget that was reported as used, and replaces the one recorded before.
     async fn tell_budget(&self, payer: &str, period: &str, first: UtcDay, percent: u32) -> Result<()>;
 
-    /// Adds to the costs of deliveries that were not acknowledged, or not yet. A delivery may occur more than once.
+    /// Adds to the costs of deliveries that were not acknowledged, or not yet. A delivery may occur in `costs` more
+    /// than once.
     async fn add_costs(&self, costs: &[(DeliveryId, DeliveryCost)]) -> Result<()>;
 }

@@ -1,10 +1,10 @@
-//! The migrations that are embedded in the program, from their files. Their texts are those of the files, byte for byte,
-//! because ledgers store the checksums.
+//! The migrations, embedded in the program. Their texts are those of the files, byte for byte, because ledgers store
+//! the checksums.
 
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-/// Names and texts of files in `src/ledger/`, in the order of their numbers.
+/// Makes an array of names and texts of files in a directory below `src/ledger/`, in the order of their numbers.
 macro_rules! migrations {
     ($directory:literal: $($name:literal)+) => {
         [$(($name, include_str!(concat!($directory, "/", $name, ".sql")))),+]

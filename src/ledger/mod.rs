@@ -1,12 +1,20 @@
-//! The ledger: a file on disk that records every file version, delivery and acknowledgement. The open deliveries in the
-//! ledger are the queue of the workflows.
+//! The ledger: a database that records every file version, delivery and acknowledgement. It is an SQLite file or a
+//! PostgreSQL database. The open deliveries in the ledger are the queue of the workflows.
 //!
-//! [`Ledger`] is a handle that is cheap to clone. The workflows use [`Store`], people's queries use [`Reports`],
-//! pending notifications are in [`Outbox`], destinations on the vessels in [`Places`], moved and copied files in
-//! [`Moves`], bytes on the link in [`LinkUsage`], directories with a priority, an order or an expiry have [`Queues`], and
-//! [`Upkeep`] limits the ledger's size. Every update is idempotent, and atomic as a whole or in steps, so the workflows can
-//! repeat updates after a crash. Channels and bells between tasks carry hints only; a lost hint loses no work. No other module uses
-//! SQL, and this module accesses neither the files nor the vessels that it has records of.
+//! [`Ledger`] is a handle that is cheap to clone. It gives access to these interfaces:
+//!
+//! - [`Store`]: the workflows' queries and updates
+//! - [`Reports`]: people's queries
+//! - [`Outbox`]: pending notifications
+//! - [`Places`]: the destinations on the vessels
+//! - [`Moves`]: moved and copied files
+//! - [`LinkUsage`]: bytes on the link
+//! - [`Queues`]: directories with a priority, an order, a schedule or an expiry
+//! - [`Upkeep`]: limits the ledger's size
+//!
+//! Updates are idempotent, apart from the exceptions that [`Store`] lists, and atomic as a whole or in steps, so the
+//! workflows can repeat them after a crash. Channels and bells between tasks carry hints only; a lost hint loses no
+//! work. No other module uses SQL, and this module accesses neither the files nor the vessels that it has records of.
 
 #[cfg(test)]
 mod conformance;
@@ -86,7 +94,8 @@ impl Ledger {
         }
     }
 
-    /// Opens the ledger that the settings name, like [`Self::open_at`], but beside other shores if it is in PostgreSQL.
+    /// Opens the ledger that the settings name, like [`Self::open_at`]. If it is in PostgreSQL, other shores may use it
+    /// at the same time.
     ///
     /// # Errors
     /// The errors of [`Self::open_at`]; [`LedgerError::Held`] while another shore of the same name uses the ledger.
@@ -97,7 +106,7 @@ impl Ledger {
         }
     }
 
-    /// Returns the ledger for the tasks of some work, see [`Store::for_work`].
+    /// Returns a handle for the tasks of `work`, see [`Store::for_work`].
     #[must_use]
     pub fn of_work(&self, work: &Work) -> Self {
         self.for_work(work).map_or_else(|| self.clone(), Self)
@@ -109,13 +118,13 @@ impl Ledger {
     }
 }
 
-/// Makes a consistent copy of a ledger file, even while another process writes to the ledger. The copy has mode 0600.
-/// It appears at `to` once it is complete, flushed and verified; an existing file is not overwritten.
+/// Makes a consistent copy of a ledger as an SQLite file, even while another process writes to the ledger. The copy has
+/// mode 0600. It appears at `to` once it is complete, flushed and verified; an existing file is not overwritten.
 ///
 /// # Errors
 /// [`LedgerError`] when the ledger doesn't exist or can't be read, or when the copy can't be made.
 ///
-/// Of a ledger in PostgreSQL, the copy is an SQLite file, too, as [`copy()`] makes it.
+/// A ledger in PostgreSQL is first copied to a temporary SQLite file, as [`copy()`] does, but without locks.
 pub async fn backup(ledger: &Database, to: &Path) -> Result<(), LedgerError> {
     let Database::Postgres(address) = ledger else {
         return sqlite::backup(ledger.file().unwrap_or(Path::new("")), to).await;
@@ -131,9 +140,9 @@ pub async fn backup(ledger: &Database, to: &Path) -> Result<(), LedgerError> {
     sqlite::backup(&file, to).await
 }
 
-/// Copies a ledger in PostgreSQL to a new file, even while a program uses it.
+/// Copies a ledger in PostgreSQL to a new SQLite file, even while another process uses the ledger.
 async fn as_file(address: &PostgresAddress, file: &Path) -> Result<(), LedgerError> {
-    // Creates the tables.
+    // Opening the file creates its tables.
     Ledger::open(file, Clock::system()).await?.close().await?;
     let from = Database::Postgres(Box::new(address.clone()));
     copy::copy_unlocked(&from, &Database::File(file.to_owned())).await.map(drop)
@@ -144,13 +153,13 @@ pub struct Scratch {
     original: Database,
     clock: Clock,
     copy: sqlite::Scratch,
-    /// The file that a ledger in PostgreSQL was copied to.
+    /// The temporary directory with the SQLite file that a ledger in PostgreSQL was copied to.
     _file: Option<tempfile::TempDir>,
 }
 
 impl Scratch {
-    /// Copies a ledger file, or creates an empty ledger when there is no file. The original file is only read: it is
-    /// neither locked nor migrated.
+    /// Copies a ledger file, or creates an empty ledger when there is no file. Only reads the original file: neither
+    /// locks nor migrates it.
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger was written by a newer program, or can't be read or copied.
@@ -158,7 +167,8 @@ impl Scratch {
         Self::of_ledger(&Database::File(file.to_owned()), clock).await
     }
 
-    /// Copies the ledger that the settings name, like [`Self::of`]. The copy of one in PostgreSQL is in a temporary file.
+    /// Copies the ledger that the settings name, like [`Self::of`]. If the ledger is in PostgreSQL, the copy is a
+    /// temporary SQLite file.
     ///
     /// # Errors
     /// The errors of [`Self::of`].
@@ -186,8 +196,8 @@ impl Scratch {
         Ledger(self.copy.store.clone())
     }
 
-    /// Makes the copy equal to the ledger file again: undoes the updates to the copy, or copies the file anew when the
-    /// file has changed.
+    /// Makes the copy equal to the ledger again: undoes the updates to the copy, or copies the ledger once more if its
+    /// file has changed or it is in PostgreSQL.
     ///
     /// # Errors
     /// The errors of [`Scratch::of`].
@@ -224,7 +234,8 @@ impl LedgerView {
         }
     }
 
-    /// Opens the ledger like [`Self::open_at`] for one short look, which leaves no files beside a ledger file.
+    /// Opens the ledger like [`Self::open_at`], but for short use only: the view may not notice updates, and creates no
+    /// files beside a ledger file.
     ///
     /// # Errors
     /// The errors of [`Self::open`].

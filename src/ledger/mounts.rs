@@ -6,7 +6,7 @@ use super::LedgerError;
 use crate::names::DirectoryName;
 use crate::records::Mount;
 
-/// The ledger's record of mounts.
+/// The ledger's interface for mounts.
 #[async_trait]
 pub trait MountMemory: Send + Sync {
     /// Returns the mounts that were recorded last for a directory, ordered by path; empty when none were recorded.

@@ -1,5 +1,5 @@
-//! Content that a vessel has already, under another path: entries that were moved on the shore, and files with equal
-//! content.
+//! Content that a vessel already has under another path: entries that were moved on the shore, and files with equal or
+//! similar content.
 
 use async_trait::async_trait;
 
@@ -10,7 +10,7 @@ use crate::signature::Signature;
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// A version that another path holds or held, with the inode, size and time of a new version.
+/// A version of another path, with the same inode, size and time as a new version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SameStamp {
     /// Index of the new version.
@@ -23,22 +23,22 @@ pub struct SameStamp {
     pub is_current: bool,
 }
 
-/// The origin of a moved file, which a vessel acknowledged.
+/// The version from which an entry was moved, if the vessel acknowledged it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginThere {
     /// The version of the earlier path.
     pub held: HeldVersion,
-    /// Whether the vessel's entry may be renamed: nothing had the earlier path after the move, and the vessel has not
-    /// acknowledged that yet.
+    /// Whether the vessel's entry may be renamed: the next version of the earlier path is a deletion, which the vessel
+    /// has not acknowledged yet.
     pub is_free: bool,
 }
 
-/// A moved entry that a vessel acknowledged at its earlier path.
+/// A moved entry whose earlier path a vessel acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MovedEntry {
     /// The open delivery of the entry at its new path.
     pub delivery: DeliveryId,
-    /// The open deletion of the earlier path.
+    /// The open delivery that deletes the earlier path; `None` if there is none.
     pub gone: Option<DeliveryId>,
     /// The new path.
     pub path: RelPath,
@@ -46,15 +46,15 @@ pub struct MovedEntry {
     pub held: HeldVersion,
 }
 
-/// Maximum number of files of a directory that are found by blocks of their content; the oldest signatures are not.
+/// Maximum number of signatures of a directory that are searched for similar files. The oldest signatures are left out.
 pub const MOST_SAMPLED: i64 = 4096;
 
-/// Reads the average lengths from the beginnings of stored signatures.
+/// Returns the average block lengths, which are the first 4 bytes of stored signatures.
 pub(super) fn averages(stored: &[Vec<u8>]) -> Vec<u32> {
     stored.iter().filter_map(|stored| Some(u32::from_le_bytes(*stored.first_chunk()?))).collect()
 }
 
-/// A delivered file that has blocks of another one.
+/// A delivered file that has some blocks in common with another file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimilarFile {
     /// The version that the vessel acknowledged.
@@ -66,46 +66,51 @@ pub struct SimilarFile {
 /// The ledger's queries and updates for content that a vessel has already.
 #[async_trait]
 pub trait Moves: Send + Sync {
-    /// Returns the versions of other paths of a directory with the kind, inode, size and time of one of `versions`, ordered
-    /// by index; of the same index, the versions that the paths hold now come first, then the newest.
+    /// Returns the versions of other paths of a directory that have the kind, inode, size and time of one of
+    /// `versions`. They are ordered by the index in `versions`; for each index, versions that a path holds now come
+    /// first, then newer versions before older ones.
     async fn same_stamp(&self, directory: &DirectoryName, versions: &[NewVersion]) -> Result<Vec<SameStamp>>;
 
-    /// Returns, for each of `versions` by its index, the newest version of a file of at least 1 MiB in the directory with its
-    /// inode, if that version has another path: a file that may have been moved and then changed.
+    /// Returns files that may have been moved and then changed. For each of `versions`, by its index, this is the
+    /// newest version of a file of at least 1 MiB in the directory with the same inode, if this version has another
+    /// path.
     async fn same_inode(&self, directory: &DirectoryName, versions: &[NewVersion]) -> Result<Vec<(usize, Version)>>;
 
-    /// Returns the versions that a path and the paths below it hold now, ordered by path, at most `limit`. `Gone`
-    /// versions are left out.
+    /// Returns the versions that a path and the paths below it hold now, ordered by path, at most `limit`. Leaves out
+    /// `Gone` versions.
     async fn versions_in(&self, directory: &DirectoryName, path: &RelPath, limit: u32) -> Result<Vec<Version>>;
 
-    /// Returns the origin of a delivery's version, if the vessel acknowledged it at the place that the delivery goes to.
+    /// Returns the version from which a delivery's entry was moved, if the vessel acknowledged it at the delivery's
+    /// place.
     async fn origin_there(&self, vessel: &VesselName, delivery: &Delivery) -> Result<Option<OriginThere>>;
 
-    /// Returns the open deliveries to a vessel, which have not failed, of large files that were moved from the path of
-    /// this version, so that publishing the version would replace their content.
+    /// Returns the open deliveries to a vessel of files of at least 1 MiB that were moved away from the path of this
+    /// version, without deliveries that failed. Publishing this version would replace the content that these deliveries
+    /// can use.
     async fn wanting(&self, vessel: &VesselName, version: VersionId) -> Result<Vec<DeliveryId>>;
 
-    /// Returns the moved entries at and below the path of a delivery's version, ordered by path, that the vessel
-    /// acknowledged at their earlier paths.
+    /// Returns the moved entries at and below the path of a delivery's version whose earlier paths the vessel
+    /// acknowledged, ordered by path.
     async fn moved_tree(&self, vessel: &VesselName, delivery: &Delivery) -> Result<Vec<MovedEntry>>;
 
-    /// Records that the vessel holds these versions, because their entries were moved there, or that it holds them no
-    /// longer (`Gone`). Runs in steps.
+    /// Records that the vessel has renamed these entries. `deliveries` are those of the new paths, whose versions the
+    /// vessel now holds, and those of the earlier paths, which it no longer holds (`Gone`). Runs in steps.
     async fn acknowledge_moved(&self, deliveries: &[DeliveryId]) -> Result<()>;
 
-    /// Returns files of at least 1 MiB that have the size of a version and, if its digest is known, the same digest, and
-    /// that the vessel acknowledged and no newer version has replaced there; newest first, at most 4.
+    /// Returns files with the same content as a version, newest first, at most 4. They have at least 1 MiB, the same
+    /// size, and the same digest if the version's digest is known. The vessel acknowledged them and no newer version
+    /// has replaced them there.
     async fn copies_of(&self, vessel: &VesselName, version: &Version) -> Result<Vec<HeldVersion>>;
 
-    /// Returns the average lengths of the blocks of the newest signatures of other paths in a version's directory.
+    /// Returns the average block lengths of the newest 64 signatures of other paths in a version's directory.
     async fn averages_beside(&self, version: &Version) -> Result<Vec<u32>>;
 
-    /// Returns other files of a version's directory with one of these blocks, by their keys
-    /// ([`Block::key`](crate::signature::Block::key)), that the vessel acknowledged and no newer version has replaced there:
-    /// those with the most of these blocks first, at most 4.
+    /// Returns other files of a version's directory that contain at least one of these blocks, given by their keys
+    /// ([`Block::key`](crate::signature::Block::key)). The vessel acknowledged the files and no newer version has
+    /// replaced them there. Files with the most of these blocks come first, at most 4.
     async fn similar(&self, vessel: &VesselName, version: &Version, blocks: &[i64]) -> Result<Vec<SimilarFile>>;
 
-    /// Records from which file on the vessel a delivery's file was made, as the bytes of `directory/path`, and how many
-    /// bytes were moved or copied.
+    /// Records the file on the vessel from which a delivery's file was made, as the bytes of `directory/path`, and how
+    /// many bytes were moved or copied from it.
     async fn made_from(&self, delivery: DeliveryId, file: &[u8], bytes: u64) -> Result<()>;
 }

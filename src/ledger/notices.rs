@@ -1,7 +1,7 @@
-//! Notices for listeners, which the ledger keeps until they are delivered.
+//! Notices for listeners. The ledger keeps a notice until it is delivered.
 //!
-//! A notice is recorded in the same transaction as its event, so a crash loses no notice. A notice is removed after it
-//! was delivered, so a crash in between delivers the notice twice. Without listeners, no notices are recorded.
+//! A notice is recorded in the same transaction as its event, so a crash loses no notice. It is removed after it was
+//! delivered, so a crash in between delivers it twice. Without listeners, no notices are recorded.
 
 use async_trait::async_trait;
 
@@ -42,15 +42,15 @@ pub struct Notice {
     pub reason: Option<String>,
     /// The version concerned.
     pub version: Version,
-    /// The source's path below `processed/`, where it differs from the version's own path.
+    /// The source's path below `processed/`; `None` if it equals the version's path.
     pub processed: Option<RelPath>,
 }
 
 /// The ledger's interface for notices.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Replaces the listeners: from now on, notices are recorded for `listeners` only. Drops the pending notices of all
-    /// other listeners and returns the number of dropped notices.
+    /// Replaces the listeners: from now on, notices are recorded for `listeners` only. Deletes the pending notices of
+    /// all other listeners, and returns their number.
     async fn listen(&self, listeners: &[Listener]) -> Result<u64>;
 
     /// Returns the pending notices of a channel with numbers above `after`, oldest first, at most `limit`.

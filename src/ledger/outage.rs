@@ -3,14 +3,14 @@
 use std::fmt;
 use std::time::SystemTime;
 
-/// Why the ledger can't be used for now. The workflows wait; nothing is published, deleted or retired meanwhile.
+/// An outage of the ledger's database. Until it ends, the workflows wait: they publish, delete and retire nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// When it began.
+    /// When the outage began.
     pub since: SystemTime,
     /// The reason, as the server or the connection gave it.
     pub why: String,
-    /// Whether the database answers, but rejects writes.
+    /// Whether the database answers but rejects writes.
     pub refuses_writes: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Pauses of directories: a paused directory's files are admitted, and sent to no vessel.
+//! Pauses of directories: a paused directory's files are admitted, but sent to no vessel.
 
 use async_trait::async_trait;
 
@@ -26,7 +26,7 @@ pub trait DirectoryPauses: Send + Sync {
     /// Records that a directory is paused, or with `None` that it is no longer paused.
     async fn pause_directory(&self, directory: &DirectoryName, pause: Option<&Pause>) -> Result<()>;
 
-    /// Returns the paused directories, ordered by name; also those whose pauses have ended and were not recorded as
-    /// resumed yet.
+    /// Returns the paused directories, ordered by name. A pause that has ended is included until
+    /// [`Self::pause_directory`] removes it.
     async fn paused_directories(&self) -> Result<Vec<PausedDirectory>>;
 }

@@ -1,5 +1,5 @@
-//! Places, the destinations of deliveries: a host, and a directory on that host. An acknowledged delivery counts for
-//! one place only; when the place changes, every file is delivered again.
+//! Places, the destinations of deliveries: a host, and a directory on that host. An acknowledgement counts for one
+//! place only; when the place changes, every file is delivered again.
 
 use async_trait::async_trait;
 
@@ -9,7 +9,8 @@ use crate::records::{Delivery, DeliveryCost, Host, Seen, Verified, VersionId};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// Returns the names of vessels as a JSON array, in an order that does not depend on the settings.
+/// Returns the names of vessels as a JSON array, sorted, so that the text does not depend on their order in the
+/// settings.
 pub(super) fn sorted_names(vessels: &[VesselName]) -> String {
     let mut names: Vec<&str> = vessels.iter().map(VesselName::as_str).collect();
     names.sort_unstable();
@@ -27,8 +28,8 @@ pub trait Places: Send + Sync {
     /// [`Store::reconcile`]: super::Store::reconcile
     async fn locate(&self, directory: &DirectoryName, locations: &[(VesselName, RemotePath)]) -> Result<()>;
 
-    /// Records a vessel's host. A host that differs from the recorded one counts as empty, so all files that the
-    /// vessel's directories hold now become due. Returns the number of deliveries that became due.
+    /// Records a vessel's host. If it differs from the recorded host, it counts as empty: all files that the vessel's
+    /// directories hold now become due. Returns the number of deliveries that became due.
     async fn meet(&self, vessel: &VesselName, host: &Host) -> Result<u64>;
 
     /// Makes acknowledged deliveries to vessels due again: those of one version, or of all versions that a directory
@@ -40,9 +41,9 @@ pub trait Places: Send + Sync {
         vessels: &[VesselName],
     ) -> Result<u64>;
 
-    /// Records that the vessel holds a version at the delivery's place, and with `seen` the state of the vessel's copy
-    /// where that state differs from the source's. `cost` is added to the delivery's cost. Returns `false` when the delivery was superseded meanwhile, or now
-    /// goes to another place.
+    /// Records that the vessel holds a version at the delivery's place. `seen` is the state of the vessel's copy if it
+    /// differs from the source's; `cost` is added to the delivery's cost. Returns `false` if the delivery was
+    /// superseded meanwhile, or now goes to another place.
     async fn acknowledge_there(
         &self,
         delivery: &Delivery,

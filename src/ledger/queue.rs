@@ -1,7 +1,8 @@
-//! The queue of one vessel as people see it: its open deliveries, in the order in which they are sent.
+//! The queue of one vessel as people see it: the vessel's open deliveries, in the order in which they are sent.
 //!
-//! [`page()`] lists it, whatever the store is. A [`QueueReader`] of the store examines pieces of index ranges; the modules below
-//! choose the ranges, merge the deliveries that are found, and limit the effort of one answer.
+//! [`page()`] lists the queue for every kind of store. A store provides a [`QueueReader`], which examines pieces of
+//! index ranges. The modules below choose the ranges, merge the deliveries that are found, and limit the work for one
+//! answer.
 
 mod lane;
 mod page;
@@ -36,11 +37,11 @@ pub struct QueueFilter {
 /// The state of a waiting delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueState {
-    /// It waits for its turn.
+    /// The delivery waits for its turn.
     Waiting,
-    /// It failed, and waits for the next attempt.
+    /// The delivery failed, and waits for the next attempt.
     PutOff,
-    /// It is parked with a reason.
+    /// The delivery is parked with a reason.
     Parked,
 }
 
@@ -55,48 +56,50 @@ impl QueueState {
     }
 }
 
-/// A stage of a vessel's queue. Stages are sent one after another; within a stage, the lanes take turns, one delivery each.
+/// A stage of a vessel's queue. Stages are sent one after another. Within a stage, the lanes take turns: each sends one
+/// delivery at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueStage {
     /// The lanes.
     pub lanes: Vec<QueueLane>,
-    /// Only the deliveries without a rank that are due after this time, in milliseconds since 1970, …
+    /// Deliveries without a rank belong to this stage only if they are due after this time, in milliseconds since 1970.
     pub due_after: i64,
-    /// … and at this time or before.
+    /// Deliveries without a rank belong to this stage only if they are due at this time or before.
     pub due_until: i64,
 }
 
-/// Queues that are merged: deliveries with a rank by their rank, then the others by the time when they are due.
+/// A lane: queues that are merged into one order. Deliveries with a rank come first, by rank, then the others by due
+/// time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct QueueLane {
-    /// Whether the shared queue is one of them.
+    /// Whether the lane includes the shared queue.
     pub shared: bool,
-    /// The directories with queues of their own.
+    /// The directories whose own queues the lane includes.
     pub queues: Vec<DirectoryName>,
-    /// Whether deliveries with a rank are included.
+    /// Whether the lane includes deliveries with a rank.
     pub ranked: bool,
 }
 
-/// The rank of a delivery in a queue with an order.
+/// The rank of a delivery in a queue with an order other than oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum QueueRank {
-    /// By a number.
+    /// Ordered by a number.
     Number(i64),
-    /// By the path.
+    /// Ordered by the path.
     Path(Vec<u8>),
 }
 
-/// The place of a delivery in a lane; those with a rank come first.
+/// The place of a delivery in a lane. Deliveries with a rank come first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LanePlace {
-    /// By rank, then by the time when the delivery is due.
+    /// A delivery with a rank: ordered by rank, then by due time.
     Ranked(QueueRank, QueuePosition),
-    /// By the time when the delivery is due.
+    /// A delivery without a rank: ordered by due time.
     ByTime(QueuePosition),
 }
 
 impl LanePlace {
-    /// Returns the time and the delivery.
+    /// Returns the due time and the number of the delivery.
     pub fn position(&self) -> QueuePosition {
         match self {
             Self::Ranked(_, position) | Self::ByTime(position) => *position,
@@ -111,12 +114,12 @@ pub struct QueueCursor {
     pub stage: usize,
     /// The number of the lane whose turn it is.
     pub turn: usize,
-    /// How far each lane of the stage was listed; `None`: not at all.
+    /// The place up to which each lane of the stage was listed; `None` if nothing of it was listed.
     pub lanes: Vec<Option<LanePlace>>,
 }
 
 impl QueueCursor {
-    /// Notes that a delivery was listed.
+    /// Records that a delivery was listed.
     fn pass(&mut self, stage: usize, lane: usize, place: LanePlace) {
         if self.stage != stage {
             *self = Self { stage, ..Self::default() };
@@ -125,7 +128,7 @@ impl QueueCursor {
         self.turn = lane + 1;
     }
 
-    /// Notes how far a lane was examined without a wanted delivery.
+    /// Records up to which place a lane was examined.
     fn reach(&mut self, lane: usize, place: LanePlace) {
         if self.lanes.len() <= lane {
             self.lanes.resize(lane + 1, None);
@@ -134,7 +137,7 @@ impl QueueCursor {
     }
 }
 
-/// The time when a delivery is due, and its number.
+/// The due time and the number of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueuePosition {
     /// When the delivery is due, in milliseconds since 1970.

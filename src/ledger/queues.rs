@@ -1,5 +1,6 @@
-//! Queues of directories that have a priority, an order, a schedule or an expiry. The ledger keeps the order of a queue
-//! and the time at which its deliveries expire; it does not know priorities and schedules.
+//! Queues of directories that have a priority, an order, a schedule or an expiry; all other directories share one
+//! queue. The ledger stores the order of a queue and the time at which its deliveries expire. It does not know
+//! priorities and schedules.
 
 use std::time::Duration;
 
@@ -15,18 +16,19 @@ type Result<T> = std::result::Result<T, LedgerError>;
 /// The properties of a directory's own queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueSettings {
-    /// The order of its deliveries.
+    /// The order of the queue's deliveries.
     pub order: Order,
-    /// How long after its admission a version of a file may be sent; `None`: forever.
+    /// How long after its admission a version of a file may be sent; `None` if it may always be sent.
     pub expire: Option<Duration>,
 }
 
 /// The end of a queue from which deliveries are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueEnd {
-    /// The deliveries that are next by the queue's order.
+    /// The deliveries that the queue's order sends first.
     Front,
-    /// The deliveries that the queue's order would send last. The same as `Front` in a queue without an order.
+    /// The deliveries that the queue's order sends last. With [`Order::Oldest`], the same as `Front`, because
+    /// deliveries have no rank then.
     Back,
 }
 
@@ -37,7 +39,7 @@ pub struct ExpiredDelivery {
     pub vessel: VesselName,
     /// The file.
     pub path: RelPath,
-    /// Time of the expiry in milliseconds since 1970.
+    /// The time at which the delivery expired, in milliseconds since 1970. The ledger may have recorded it later.
     pub expired_at: i64,
 }
 
@@ -45,15 +47,15 @@ pub struct ExpiredDelivery {
 #[async_trait]
 pub trait Queues: Send + Sync {
     /// Gives a directory a queue of its own, or with `None` the shared queue. The next
-    /// [`reconcile`](super::Store::reconcile) moves its open deliveries there.
+    /// [`reconcile`](super::Store::reconcile) moves the directory's open deliveries to this queue.
     async fn set_queue(&self, directory: &DirectoryName, settings: Option<QueueSettings>) -> Result<()>;
 
-    /// Puts the open deliveries of directories that have a queue of their own, and are not in `keep`, into the shared
-    /// queue.
+    /// Moves open deliveries to the shared queue: those of all directories that have a queue of their own and are not
+    /// in `keep`.
     async fn release_queues(&self, keep: &[DirectoryName]) -> Result<()>;
 
-    /// Returns the due deliveries in a directory's own queue, at most `limit`. Deliveries that failed before come after
-    /// all others, and expired ones are left out.
+    /// Returns the due deliveries in a directory's own queue, at most `limit`, beginning at `end`. In the queue's
+    /// order, deliveries that failed before come after all others. Expired deliveries are left out.
     async fn next_due_in(
         &self,
         vessel: &VesselName,
@@ -64,14 +66,15 @@ pub trait Queues: Send + Sync {
     ) -> Result<Vec<Delivery>>;
 
     /// Returns when the next delivery in a directory's own queue is due, in milliseconds since 1970; `None` when no
-    /// delivery is open there.
+    /// delivery in this queue is open.
     async fn next_due_at_in(&self, vessel: &VesselName, queue: &DirectoryName) -> Result<Option<i64>>;
 
-    /// Ends open deliveries of a directory that expire at the time `until` or before, in milliseconds since 1970, at most
-    /// `limit`, and returns them. A delivery that is being published is left out until its outcome is known.
+    /// Ends and returns the open deliveries of a directory that expire at the time `until` (milliseconds since 1970) or
+    /// before, at most `limit`. A delivery that is being published is left out until its outcome is known.
     async fn expire(&self, directory: &DirectoryName, until: i64, limit: u32) -> Result<Vec<ExpiredDelivery>>;
 
-    /// Returns when the next open delivery of a directory expires, in milliseconds since 1970; `None` when none does.
+    /// Returns when the next open delivery of a directory expires, in milliseconds since 1970; `None` when no open
+    /// delivery expires.
     async fn next_expiry(&self, directory: &DirectoryName) -> Result<Option<i64>>;
 
     /// Returns whether any delivery of a directory has expired.

@@ -1,5 +1,5 @@
 //! People's queries to the ledger, independent of the database: sums, a file's history, receipts. The queries change
-//! nothing, and the time to compute a sum doesn't grow with the queue or the history.
+//! nothing. The time to read the sums doesn't grow with the queue or the history.
 
 use std::ops::RangeInclusive;
 
@@ -19,13 +19,13 @@ pub struct Tally {
     pub vessel: VesselName,
     /// The directory.
     pub directory: DirectoryName,
-    /// Number of open deliveries, which are neither acknowledged nor superseded.
+    /// Number of open deliveries: those that are neither acknowledged nor superseded.
     pub waiting: u64,
     /// Total size of the open deliveries in bytes.
     pub waiting_bytes: u64,
     /// Number of open deliveries that are parked.
     pub parked: u64,
-    /// Number of open deliveries that failed and wait for the next attempt, without the parked ones.
+    /// Number of open deliveries that failed and wait for the next attempt, not counting parked ones.
     pub postponed: u64,
     /// Number of acknowledged deliveries.
     pub acknowledged: u64,
@@ -42,7 +42,7 @@ pub struct Tally {
 pub struct DirectoryTally {
     /// The directory.
     pub directory: DirectoryName,
-    /// Number of files that at least one vessel lacks.
+    /// Number of files that are not yet delivered to every vessel that takes them.
     pub waiting: u64,
     /// Total size of the waiting files in bytes.
     pub waiting_bytes: u64,
@@ -52,14 +52,14 @@ pub struct DirectoryTally {
     pub retired_bytes: u64,
 }
 
-/// Recorded state of a vessel, without its deliveries. Times are milliseconds since 1970.
+/// The recorded state of a vessel, apart from its deliveries. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VesselNote {
     /// The vessel.
     pub vessel: VesselName,
     /// When the vessel was paused; `None` when it is not paused.
     pub paused_at: Option<i64>,
-    /// When the pause ends; `None` when a person ends it.
+    /// When the pause ends; `None` when it lasts until a person ends it.
     pub paused_until: Option<i64>,
     /// The note of the person who paused the vessel.
     pub pause_note: Option<String>,
@@ -67,7 +67,7 @@ pub struct VesselNote {
     pub away: Option<(i64, String)>,
     /// Why the vessel's shell is not used; `None` when the shell was not refused.
     pub shell_refusal: Option<String>,
-    /// The last measured rate of the path to the vessel, in bytes per second, with the time of the measurement.
+    /// The time of the last measurement of the path to the vessel, and the measured rate in bytes per second.
     pub path: Option<(i64, u64)>,
 }
 
@@ -80,7 +80,7 @@ pub struct Oldest {
     pub directory: DirectoryName,
     /// The file.
     pub path: RelPath,
-    /// When the file was admitted, in milliseconds since 1970.
+    /// When the file was admitted (recorded for delivery), in milliseconds since 1970.
     pub admitted_at: i64,
 }
 
@@ -93,7 +93,7 @@ pub struct Postponed {
     pub directory: DirectoryName,
     /// The file.
     pub path: RelPath,
-    /// The reason of the last failure, and the remedy.
+    /// The reason of the last failure, with its remedy.
     pub reason: String,
     /// Time of the next attempt, in milliseconds since 1970.
     pub due_at: i64,
@@ -106,13 +106,15 @@ pub struct Summary {
     pub tallies: Vec<Tally>,
     /// Sums by directory, ordered by directory.
     pub directories: Vec<DirectoryTally>,
-    /// Recorded states of vessels, ordered by vessel; without vessels that have no recorded state.
+    /// Recorded states of vessels, ordered by vessel; vessels without a recorded state are left out.
     pub notes: Vec<VesselNote>,
-    /// The longest waiting file of each vessel, ordered by vessel; without vessels that have no open deliveries.
+    /// The file that has waited longest for each vessel, ordered by vessel; vessels without open deliveries are left
+    /// out.
     pub oldest: Vec<Oldest>,
     /// For each vessel with postponed deliveries, the one that is retried first, ordered by vessel.
     pub postponed: Vec<Postponed>,
-    /// The paused directories, ordered by name; also those whose pauses have ended and were not removed yet.
+    /// The paused directories, ordered by name. A pause that has ended is included until it is removed; `has_ended` is
+    /// always `false` here.
     pub paused_directories: Vec<PausedDirectory>,
     /// Size of the ledger file in bytes.
     pub ledger_bytes: u64,
@@ -120,7 +122,7 @@ pub struct Summary {
     pub ledger_free_bytes: u64,
 }
 
-/// A parked delivery, which will be retried.
+/// A parked delivery. It will be retried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// The delivery.
@@ -131,13 +133,14 @@ pub struct Trouble {
     pub directory: DirectoryName,
     /// The file.
     pub path: RelPath,
-    /// The reason of the last failure, and the remedy.
+    /// The reason of the last failure, with its remedy.
     pub reason: String,
     /// Time of the next attempt, in milliseconds since 1970.
     pub due_at: i64,
 }
 
-/// A page of receipts, and the time and delivery after which the next page begins.
+/// A page of receipts, and the position after which the next page begins: the time and the delivery of an
+/// acknowledgement.
 pub type ReceiptPage = (Vec<Receipt>, Option<(i64, DeliveryId)>);
 
 /// One acknowledgement.
@@ -159,12 +162,12 @@ pub struct Receipt {
     pub acknowledged_at: i64,
     /// How the vessel's copy was verified.
     pub verified: String,
-    /// What the delivery has cost; `None` if it was not counted.
+    /// The bytes that the delivery has cost; `None` if they were not counted.
     pub cost: Option<DeliveryCost>,
-    /// The file on the vessel, as `directory/path`, that was moved or copied to make this one; `None` if the file was
+    /// The file on the vessel, as `directory/path`, that was moved or copied to make this file; `None` if the file was
     /// sent.
     pub made_from: Option<String>,
-    /// Bytes of the file that were moved or copied from that file; `None` if there were none, or in an older ledger.
+    /// Bytes of this file that were moved or copied from `made_from`; `None` if there were none, or in an older ledger.
     pub saved_bytes: Option<u64>,
 }
 
@@ -175,9 +178,9 @@ pub enum Ending {
     Superseded,
     /// The source disappeared before every vessel had the version.
     Vanished,
-    /// Every vessel that takes the file had it, or its delivery to the vessel had expired.
+    /// Every vessel that takes the file had it, or the file's delivery to the vessel had expired.
     Retired,
-    /// It expired before any vessel had it.
+    /// The version expired before any vessel had it.
     Expired,
 }
 
@@ -188,13 +191,13 @@ pub struct VersionHistory {
     pub version: Version,
     /// When the version was admitted.
     pub admitted_at: i64,
-    /// Whether every vessel that takes the version has acknowledged it.
+    /// Whether every vessel that takes the version has acknowledged it, or its delivery to the vessel has expired.
     pub complete: bool,
-    /// When and why the path stopped holding the version; `None` when the path still holds it.
+    /// When and why the path stopped holding the version; `None` while the path holds it.
     pub ended: Option<(i64, Ending)>,
     /// When a person marked the version as forgotten.
     pub forgotten_at: Option<i64>,
-    /// The source's path below `processed/`, where it differs from the version's path.
+    /// The source's path below `processed/`; `None` if it equals the version's path.
     pub processed: Option<RelPath>,
     /// The version's deliveries, ordered by vessel.
     pub deliveries: Vec<DeliveryHistory>,
@@ -213,9 +216,9 @@ pub struct DeliveryHistory {
     pub failures: u32,
     /// Earliest time of the next attempt.
     pub due_at: i64,
-    /// When the delivery expires, if it ever does.
+    /// When the delivery expires; `None` if it never does.
     pub expires_at: Option<i64>,
-    /// When the delivery expired.
+    /// When the ledger recorded that the delivery expired.
     pub expired_at: Option<i64>,
     /// Reason of the last failure, with its remedy.
     pub reason: Option<String>,
@@ -223,33 +226,34 @@ pub struct DeliveryHistory {
     pub parked: bool,
     /// When the delivery was acknowledged, and how the vessel's copy was verified.
     pub acknowledged: Option<(i64, String)>,
-    /// What the delivery has cost so far; `None` if it was not counted.
+    /// The bytes that the delivery has cost so far; `None` if they were not counted.
     pub cost: Option<DeliveryCost>,
-    /// The file on the vessel, as `directory/path`, that was moved or copied to make this one; `None` if the file was
+    /// The file on the vessel, as `directory/path`, that was moved or copied to make this file; `None` if the file was
     /// sent.
     pub made_from: Option<String>,
-    /// Bytes of the file that were moved or copied from that file; `None` if there were none, or in an older ledger.
+    /// Bytes of this file that were moved or copied from `made_from`; `None` if there were none, or in an older ledger.
     pub saved_bytes: Option<u64>,
 }
 
 /// The ledger's interface for people's queries.
 #[async_trait]
 pub trait Reports: Send + Sync {
-    /// Returns all sums. Counts files as retired today from `today` (milliseconds since 1970) on, rounded down to 15
-    /// minutes.
+    /// Returns all sums. `today` is the time from which on retired files are counted, in milliseconds since 1970,
+    /// rounded down to 15 minutes.
     async fn summary(&self, today: i64) -> Result<Summary>;
 
-    /// Returns the shores that have leases, by name. A ledger file has none.
+    /// Returns the shores that have leases, ordered by name. A ledger file has none.
     async fn shores(&self) -> Result<Vec<ShoreSeen>> {
         Ok(Vec::new())
     }
 
-    /// Returns parked deliveries, earliest recorded first, at most `limit`.
+    /// Returns parked deliveries, ordered by their numbers, so earlier recorded ones come first; at most `limit`.
     async fn troubles(&self, limit: u32) -> Result<Vec<Trouble>>;
 
-    /// Returns a part of a vessel's queue in the order of `stages`: at most `limit` deliveries, beginning at `from`, a cursor
-    /// of the same stages. Deliveries in queues that no stage names follow at the end. With a state of failed deliveries, or
-    /// with versions, the order is that of the time when they are due.
+    /// Returns a page of a vessel's queue in the order of `stages`: at most `limit` deliveries, beginning at `from`, a
+    /// cursor that an earlier page with the same stages returned. Deliveries in queues that no stage names follow at
+    /// the end. If the filter selects put-off or parked deliveries, or versions, the deliveries are ordered by due time
+    /// instead.
     async fn queue(
         &self,
         vessel: &VesselName,
@@ -260,9 +264,9 @@ pub trait Reports: Send + Sync {
     ) -> Result<QueuePage>;
 
     /// Returns a page of at most `limit` acknowledgements, newest first, and where the next page begins; `None` at the
-    /// end. `vessel` selects those to one vessel, and `search` those of files whose path contains a text, as bytes. The
-    /// page begins after `before`: the time and the delivery of an acknowledgement. A page before the end may be short,
-    /// or even empty, because the number of examined deliveries is limited.
+    /// end. `vessel` selects the acknowledgements of one vessel, and `search` the files whose path contains this text,
+    /// as bytes. The page begins after `before`: the time and the delivery of an acknowledgement. A page before the end
+    /// may be short, or even empty, because the number of examined deliveries is limited.
     async fn latest_receipts(
         &self,
         vessel: Option<&VesselName>,
@@ -278,14 +282,17 @@ pub trait Reports: Send + Sync {
     /// delivery `after.1` at the time `after.0`.
     async fn receipts(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>>;
 
-    /// Returns expired deliveries in the order of their expiry, at most `limit`, starting after the expiry of the delivery
-    /// `after.1` at the time `after.0`. `acknowledged_at` is the time of the expiry, `verified` is empty.
+    /// Returns expired deliveries in the order of their expiry, at most `limit`, starting after the expiry of the
+    /// delivery `after.1` at the time `after.0`. In these receipts, `acknowledged_at` is the time at which the ledger
+    /// recorded the expiry, and `verified` is empty.
     async fn expired(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>>;
 
-    /// Returns the bytes on the link over `days` of all vessels that have any, ordered by vessel.
+    /// Returns the bytes on the link of each vessel, summed over `days`, ordered by vessel; without vessels that have
+    /// no bytes.
     async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>>;
 
-    /// Returns the sums over `days` of all ways that have any, ordered by vessel and way.
+    /// Returns the bytes on the link of each way, summed over `days`, ordered by vessel and way; without ways that have
+    /// no bytes.
     async fn way_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(WayOf, LinkBytes)>>;
 
     /// Returns all recorded versions of a path, oldest first. The query scans all versions in the ledger.

@@ -1,7 +1,8 @@
-//! Shares work evenly among shores. All shores compute the same share of the same records.
+//! Shares work evenly among shores. Given the same records, all shores compute the same share.
 //!
-//! Work stays where it is unless a shore has at least two pieces more than another one that could do it, so that a shore
-//! that comes or goes moves only what must move. Between shores with equally much work, rendezvous hashing decides.
+//! Work stays with its shore unless this shore has at least two pieces more than another shore that could do the work.
+//! So a shore that starts or stops moves only as much work as necessary. Between shores with the same amount of work,
+//! rendezvous hashing decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
@@ -13,15 +14,15 @@ use super::shores::Work;
 /// A shore with a valid lease, as the ledger records it.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
-    /// The token of its lease.
+    /// The token of the shore's lease.
     pub(super) token: i64,
     pub(super) name: String,
-    /// The work that it may be given.
+    /// The work that the shore may be given.
     pub(super) serves: BTreeSet<Work>,
 }
 
-/// Returns the shore, by its token, that should have each work. `has` names the present owners. Work that no shore may
-/// have is left out.
+/// Returns, for each piece of work, the token of the shore that should have it. `has` holds the tokens of the present
+/// owners. Work that no shore may have is left out.
 pub(super) fn share(members: &[Member], has: &BTreeMap<Work, i64>) -> BTreeMap<Work, i64> {
     let all: BTreeSet<&Work> = members.iter().flat_map(|member| &member.serves).collect();
     let mut shared = BTreeMap::new();
@@ -36,7 +37,7 @@ pub(super) fn share(members: &[Member], has: &BTreeMap<Work, i64>) -> BTreeMap<W
     shared
 }
 
-/// Shares work of one kind.
+/// Shares work of one kind: vessels, directories or housekeeping.
 fn share_kind(members: &[Member], has: &BTreeMap<Work, i64>, kind: &[&Work], shared: &mut BTreeMap<Work, i64>) {
     let may = |at: usize, work: &Work| members[at].serves.contains(work);
     let mut loads = vec![0_usize; members.len()];
@@ -55,7 +56,7 @@ fn share_kind(members: &[Member], has: &BTreeMap<Work, i64>, kind: &[&Work], sha
             loads[at] += 1;
         }
     }
-    // Each move brings two loads closer together, so this ends.
+    // Each move brings two loads closer together, so the loop ends.
     loop {
         let moves = kind.iter().enumerate().flat_map(|(nth, work)| {
             let (loads, from) = (&loads, of[nth]);
@@ -73,7 +74,7 @@ fn share_kind(members: &[Member], has: &BTreeMap<Work, i64>, kind: &[&Work], sha
     shared.extend(kind.iter().zip(of).filter_map(|(work, at)| Some(((*work).clone(), members[at?].token))));
 }
 
-/// The score of a shore for some work; equal on all hosts.
+/// The score of a shore for a piece of work, which all hosts compute alike. The highest score wins.
 fn score(member: &Member, work: &Work) -> [u8; 8] {
     let digest = Sha256::new().chain_update(&member.name).chain_update([0]).chain_update(work.to_string()).finalize();
     std::array::from_fn(|at| digest[at])

@@ -2,7 +2,7 @@
 //!
 //! Each running shore has a lease, which it renews. A piece of work (a vessel, a directory, or housekeeping) belongs to
 //! one shore with a valid lease at a time. The ledger only records which shore has which work. All shores compute the
-//! same [`share`](super::share) from these records, and each acts only on its own part of it.
+//! same [`share`](super::share) from these records, and each shore acts only on its own part of the result.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,19 +16,19 @@ use crate::records::FormerAssembly;
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// A piece of work, which one shore at a time does.
+/// A piece of work. Only one shore at a time does it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Work {
-    /// Delivers to a vessel.
+    /// Deliver to a vessel.
     Vessel(VesselName),
-    /// Scans a directory, admits its files, and retires them.
+    /// Scan a directory, admit its files, and retire them.
     Directory(DirectoryName),
-    /// Prunes the ledger, and sends notifications.
+    /// Prune the ledger, and send notifications.
     Housekeeping,
 }
 
 impl Work {
-    /// Reads the text that [`Display`](fmt::Display) writes.
+    /// Parses the text that [`Display`](fmt::Display) writes.
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(' ') {
             Some(("vessel", name)) => Some(Self::Vessel(VesselName::new(name))),
@@ -57,27 +57,27 @@ impl fmt::Display for Work {
     }
 }
 
-/// A hint to the other shores. If a hint is lost, work is delayed, but not lost.
+/// A hint to the other shores. A lost hint delays work, but no work is lost.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hint {
-    /// A shore came or went, or work was given back.
+    /// A shore started or stopped, or a shore gave work back.
     Shares,
-    /// There may be something to deliver to a vessel, or to retire in a directory.
+    /// There may be a new delivery to a vessel, or a file to retire in a directory.
     New(Work),
-    /// Retry a vessel now.
+    /// The deliveries to this vessel must be retried now.
     Hurry(VesselName),
     /// Vessels or directories were paused or resumed.
     Pauses,
     /// Notices were recorded.
     Notices,
-    /// A location turned from a file into a directory, or the reverse.
+    /// A location changed from a file to a directory, or the reverse.
     Locations,
-    /// Hints may have been lost.
+    /// Some hints may have been lost, so the receiver must check for all kinds of changes.
     Anything,
 }
 
 impl Hint {
-    /// Reads the text that [`Display`](fmt::Display) writes.
+    /// Parses the text that [`Display`](fmt::Display) writes.
     pub(super) fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "shares" => Self::Shares,
@@ -111,9 +111,10 @@ impl fmt::Display for Hint {
 /// The part of the work that this shore has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// The work that this shore has, and for each piece whether the shore keeps it.
+    /// The work that this shore has, and whether the shore keeps it.
     pub held: BTreeMap<Work, Next>,
-    /// Time until the first lease of another shore expires unless it is renewed.
+    /// Time until the next lease of another shore expires unless that shore renews it; `None` if there is no other
+    /// shore.
     pub look_in: Option<Duration>,
 }
 
@@ -129,19 +130,19 @@ pub enum Next {
 /// A shore that has a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShoreSeen {
-    /// Its `ShoreName`; empty for a program that uses the ledger alone.
+    /// The shore's `ShoreName`; empty for a program that uses the ledger alone.
     pub name: String,
-    /// Its host and process.
+    /// The shore's host and process.
     pub holder: String,
-    /// When it started, in milliseconds since 1970 by the database's clock.
+    /// When the shore started, in milliseconds since 1970 by the database's clock.
     pub since: i64,
-    /// How long its lease lasts unless it is renewed, in milliseconds; negative: it has expired.
+    /// How long the shore's lease lasts unless it is renewed, in milliseconds; negative if the lease has expired.
     pub left: i64,
     /// How long the last renewal took, in microseconds.
     pub latency: Option<i64>,
-    /// Whether it gives its work to the others.
+    /// Whether the shore is drained: it gives its work to the other shores.
     pub is_drained: bool,
-    /// The work that it has, and since when.
+    /// The work that the shore has, and since when, in milliseconds since 1970.
     pub work: Vec<(Work, i64)>,
 }
 
@@ -154,28 +155,28 @@ pub trait Shores: Send + Sync {
         None
     }
 
-    /// Records the work that this shore may have, takes its share of the free work, and returns the work that it has.
-    /// Work of shores whose leases have expired is free.
+    /// Records the work that this shore may have (`serves`), acquires its share of the free work, and returns all work
+    /// that it has. The work of a shore whose lease has expired is free.
     async fn share_out(&self, _serves: &[Work]) -> Result<Share> {
         Ok(Share::default())
     }
 
-    /// Gives work back, so that another shore can have it. To be called after all tasks that did it have ended.
+    /// Gives work back, so that another shore can have it. Must be called after all tasks of this work have ended.
     async fn give_back(&self, _work: &[Work]) -> Result<()> {
         Ok(())
     }
 
-    /// Returns the names that assemblies on a vessel had before this shore took it over, the latest first. When a
-    /// vessel passes to another shore, the tokens of its unfinished deliveries change, and so do the names of their
-    /// assemblies: late requests of the earlier shore find no file.
+    /// Returns the names that assemblies (unfinished files) on a vessel had before this shore took the vessel over, the
+    /// latest first. When a vessel passes to another shore, the tokens of its unfinished deliveries change, and so do
+    /// the names of their assemblies. Late requests of the earlier shore then find no file.
     async fn former_assemblies(&self, vessel: &VesselName) -> Result<Vec<FormerAssembly>>;
 
     /// Deletes these records of former assemblies, by number, because no files with their names exist on the vessels
     /// any more.
     async fn forget_former_assemblies(&self, numbers: &[i64]) -> Result<()>;
 
-    /// Returns those of the vessels that have work: open deliveries, or parts to be removed. This is one query for a
-    /// whole fleet, instead of several queries for each idle vessel.
+    /// Returns the vessels that have work: open deliveries, or parts to be removed. This is one query for a whole
+    /// fleet, instead of several queries for each idle vessel.
     async fn with_work(&self, vessels: Vec<VesselName>) -> Result<Vec<VesselName>> {
         Ok(vessels)
     }
@@ -185,8 +186,8 @@ pub trait Shores: Send + Sync {
         Ok(())
     }
 
-    /// Waits for the next hint from another shore. Only one task may call this. Waits forever for a ledger file, which
-    /// has only one shore.
+    /// Waits for the next hint from another shore. Only one task may call this method. Never returns for a ledger file,
+    /// which has only one shore.
     async fn next_hint(&self) -> Hint {
         std::future::pending().await
     }

@@ -28,12 +28,12 @@ pub struct CurrentVersion {
     pub traits: Traits,
 }
 
-/// A pause of a vessel.
+/// A pause of a vessel or of a directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pause {
-    /// When it ends, in milliseconds since 1970; `None`: when a person ends it.
+    /// When the pause ends, in milliseconds since 1970; `None` if it lasts until a person ends it.
     pub until: Option<i64>,
-    /// The note of the person who paused the vessel.
+    /// The note of the person who paused the vessel or the directory.
     pub note: Option<String>,
 }
 
@@ -62,8 +62,9 @@ pub struct Parked {
 /// The ledger's queries and updates.
 ///
 /// A method runs in one transaction, which concurrent calls may share, unless its documentation mentions steps. A
-/// cancelled call, or step of a call, is applied either completely or not at all. Every update is idempotent, except
-/// those of [`LinkUsage`], and a cancelled call affects no other call.
+/// cancelled call, or a cancelled step of a call, is applied either completely or not at all, and affects no other
+/// call. Every update is idempotent, with these exceptions: [`Store::put_off`] counts failures, and
+/// [`Places::acknowledge_there`] and [`LinkUsage`] add up bytes.
 #[async_trait]
 pub trait Store:
     DirectoryPauses
@@ -79,31 +80,33 @@ pub trait Store:
     + Send
     + Sync
 {
-    /// Returns the shore's id.
+    /// Returns the shore's id, which is generated with the ledger and never changes.
     fn instance(&self) -> InstanceId;
 
-    /// Returns why the ledger can't be used for now; `None` when it can. All queries and updates wait for the end of an
-    /// outage, except those of [`Reports`].
+    /// Returns why the ledger can't be used at the moment; `None` when it can. During an outage, all queries and
+    /// updates wait for its end, except those of [`Reports`].
     fn outage(&self) -> Option<Arc<Outage>> {
         None
     }
 
-    /// Waits until surely no other process uses the ledger. To be called right before a step that can't be taken back:
-    /// publishing, deleting, retiring.
+    /// Waits until it is certain that no other process can use the ledger instead of this one, or do this handle's
+    /// work. Must be called right before a step that can't be undone: publishing, deleting, retiring.
     ///
     /// # Errors
-    /// [`LedgerError::TakenOver`] when another process uses it.
+    /// [`LedgerError::TakenOver`] when another process has taken over the ledger; [`LedgerError::NotOurs`] when this
+    /// shore has lost the handle's work.
     async fn surely_ours(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Returns for how long after [`Self::surely_ours`] no other process can use the ledger.
+    /// Returns how long the guarantee of [`Self::surely_ours`] lasts.
     fn sure_for(&self) -> Duration {
         Duration::MAX
     }
 
-    /// Returns a handle to the ledger for the tasks of one piece of work; `None` if this shore uses the ledger alone. The
-    /// ledger rejects the handle's updates once this shore has lost the work, even if it acquires the work again.
+    /// Returns a handle to the ledger for the tasks of one piece of work; `None` if this shore uses the ledger alone.
+    /// Once this shore has lost the work, the ledger rejects the updates of this handle, even if the shore acquires the
+    /// work again.
     fn for_work(&self, _work: &Work) -> Option<Arc<dyn Store>> {
         None
     }
@@ -113,17 +116,19 @@ pub trait Store:
 
     /// Records file versions, and one delivery of each version to each of `vessels`.
     ///
-    /// Supersedes the version that a path held before, unless the new version equals it (same kind, stamp, mode and
-    /// owner, and same digest where both digests are known); an equal version is not recorded. Of several versions of
-    /// one path, only the last is recorded. `Gone` and `Skipped` versions are recorded only where the path holds a
-    /// version; a `Gone` version with an origin only where the path holds that origin. A `Gone` version gets deliveries too, and is closed once every vessel has acknowledged it. A `Skipped`
-    /// version gets no deliveries, and stays open.
+    /// Supersedes the version that a path held before, unless the new version equals it: same kind, stamp, mode and
+    /// owner, and same digest if both digests are known. An equal version is not recorded. Of several versions of one
+    /// path, only the last is recorded.
+    ///
+    /// `Gone` and `Skipped` versions are recorded only if the path holds a version; a `Gone` version with an origin
+    /// only if the path holds that origin. A `Gone` version gets deliveries too, and ends once every vessel has
+    /// acknowledged it. A `Skipped` version gets no deliveries, and remains the version that the path holds.
     async fn admit(&self, directory: &DirectoryName, versions: &[NewVersion], vessels: &[VesselName]) -> Result<()>;
 
-    /// Adjusts the open deliveries of a directory to `vessels`, which take the directory now, and to the current
+    /// Adjusts the open deliveries of a directory to `vessels`, the vessels that take it now, and to the current
     /// places. Adds missing deliveries and supersedes deliveries to other vessels. When a vessel takes the directory
-    /// again, its superseded delivery resumes after the bytes sent before. A version becomes complete when all its
-    /// remaining deliveries are acknowledged, but only if there is at least one.
+    /// again, its superseded delivery is opened again and resumes after the bytes sent before. A version becomes
+    /// complete when none of its deliveries is open and at least one was acknowledged or has expired.
     ///
     /// Runs in steps, so that other writers get their turn. Each step is atomic; when a call is interrupted, the next
     /// call repeats the missing steps.
@@ -132,9 +137,9 @@ pub trait Store:
     /// Returns the versions that a directory holds now (admitted and not retired), ordered by path.
     async fn current(&self, directory: &DirectoryName) -> Result<Vec<CurrentVersion>>;
 
-    /// Returns up to `limit` of the versions that a directory holds now: those after a path, or the first ones. They are
-    /// ordered by path, except that the store may order long paths with the same beginning in another way. The last one leads
-    /// to the next ones.
+    /// Returns at most `limit` of the versions that a directory holds now, those after the path `after`, or the first
+    /// ones. They are ordered by path, except that the store may order long paths with the same beginning differently.
+    /// To continue, pass the path of the last version as `after`.
     async fn current_after(
         &self,
         directory: &DirectoryName,
@@ -145,38 +150,39 @@ pub trait Store:
     /// Returns the versions that `paths` hold now, in no particular order.
     async fn current_at(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<CurrentVersion>>;
 
-    /// Returns the versions that the paths below the directories `above` hold now, each once, ordered by path.
+    /// Returns the versions that the paths below the paths `above` hold now, each once, ordered by path.
     async fn current_below(&self, directory: &DirectoryName, above: &[RelPath]) -> Result<Vec<CurrentVersion>>;
 
     /// Returns the number of paths of a directory that hold a version now.
     async fn count_current(&self, directory: &DirectoryName) -> Result<u64>;
 
-    /// Returns earlier versions of this version's path that a vessel may hold: versions that were sent to the place
-    /// where this version would go now, newest first, at most 64.
+    /// Returns earlier versions of this version's path that a vessel may hold, newest first, at most 64. These are
+    /// versions with a delivery to the place where this version would go now.
     async fn held_before(&self, version: VersionId, vessel: &VesselName) -> Result<Vec<HeldVersion>>;
 
     /// Returns whether a delivery to the vessel is open for any path below `above`.
     async fn is_open_below(&self, vessel: &VesselName, directory: &DirectoryName, above: &RelPath) -> Result<bool>;
 
-    /// Records that the sources of `paths` are gone and supersedes the open deliveries of these paths. A version that
-    /// every vessel had acknowledged counts as retired. Returns the paths of the versions that some vessel lacked.
+    /// Records that the sources of `paths` no longer exist, ends their versions and supersedes the open deliveries. A
+    /// complete version counts as retired, or as expired if no vessel acknowledged it. Returns the paths of the
+    /// versions that were not complete.
     async fn vanished(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<RelPath>>;
 
-    /// Returns complete files of a directory, which every vessel that takes them has acknowledged (or whose delivery to it has expired), with version numbers
-    /// above `after`, at most `limit`.
+    /// Returns complete files of a directory with version numbers above `after`, at most `limit`. A file is complete
+    /// when every vessel that takes it has acknowledged it, or its delivery to the vessel has expired.
     async fn retirable(&self, directory: &DirectoryName, after: VersionId, limit: u32) -> Result<Vec<Version>>;
 
-    /// Records that the sources of `versions` were retired, or have expired where no vessel acknowledged them. A version that is no longer complete, because a vessel was
-    /// added meanwhile, stays current until [`Store::vanished`] ends it and returns its path, so that the loss is
-    /// reported.
+    /// Records that the sources of `versions` were retired, or that the versions have expired if no vessel acknowledged
+    /// them. A version that is no longer complete, because a vessel was added meanwhile, remains current until
+    /// [`Store::vanished`] ends it and returns its path, so that the loss is reported.
     async fn retired(&self, versions: &[VersionId]) -> Result<()>;
 
-    /// Returns the due deliveries to a vessel in the shared queue (see [`Queues`]), longest due first, at most `limit`. With
-    /// `large`, these are deliveries of files of more than one chunk, otherwise deliveries of all smaller files. Deliveries
-    /// that must wait for the delivery of a moved entry are left out.
+    /// Returns the due deliveries to a vessel in the shared queue (see [`Queues`]), at most `limit`, beginning with
+    /// those that have been due longest. With `large`, these are deliveries of files of more than one chunk, otherwise
+    /// deliveries of all smaller files. Deliveries that must wait for the delivery of a moved entry are left out.
     ///
-    /// Setting the clock back delays no delivery: deliveries that never failed are due at once, and for the others the
-    /// remaining wait stays the same.
+    /// Setting the clock back delays no delivery: deliveries that never failed are due at once, and for the other
+    /// deliveries the remaining wait stays the same.
     async fn next_due(&self, vessel: &VesselName, large: bool, limit: u32) -> Result<Vec<Delivery>> {
         self.next_due_beside(vessel, large, limit, &[]).await
     }
@@ -190,8 +196,8 @@ pub trait Store:
         held_back: &[DirectoryName],
     ) -> Result<Vec<Delivery>>;
 
-    /// Returns when the next delivery to a vessel in the shared queue is due, in milliseconds since 1970; `None` when no
-    /// delivery is open there.
+    /// Returns when the next delivery to a vessel in the shared queue is due, in milliseconds since 1970; `None` when
+    /// no delivery in this queue is open.
     async fn next_due_at(&self, vessel: &VesselName) -> Result<Option<i64>> {
         self.next_due_at_beside(vessel, &[]).await
     }
@@ -202,25 +208,24 @@ pub trait Store:
     /// Records the digest of a version that was admitted without a digest.
     async fn hashed(&self, version: VersionId, digest: &Digest) -> Result<()>;
 
-    /// Records the signature of a version that is about to be acknowledged. Drops the signature of an earlier version
-    /// of the path when no vessel has that version as the last one that it received.
+    /// Records the signature of a version that is about to be acknowledged. Deletes the signature of an earlier version
+    /// of the path unless it is the last version that some vessel received.
     async fn keep_signature_of(&self, version: &Version, signature: &Signature) -> Result<()>;
 
     /// Returns the signature of a version; `None` when no signature was recorded.
     async fn signature(&self, version: &Version) -> Result<Option<Signature>>;
 
-    /// Returns the version of the same path that the vessel acknowledged last, considering only versions with a
-    /// signature.
+    /// Returns the version of the same path that the vessel acknowledged last. Ignores versions without a signature.
     async fn last_delivered(&self, vessel: &VesselName, version: &Version) -> Result<Option<LastDelivered>>;
 
     /// Records that a delivery enters `state`. Returns `false` when the delivery was superseded and must be abandoned.
     async fn enter(&self, delivery: DeliveryId, state: DeliveryState) -> Result<bool>;
 
     /// Records that the vessel holds the delivery's version. Returns `false` when the delivery was superseded
-    /// meanwhile; one that expired meanwhile counts as acknowledged.
+    /// meanwhile. A delivery that expired meanwhile counts as acknowledged.
     async fn acknowledge(&self, delivery: DeliveryId, verified: Verified) -> Result<bool>;
 
-    /// Records that an attempt failed, and when the next attempt is due (milliseconds since 1970). With `parked`, the
+    /// Records that an attempt failed, and when the next attempt is due (milliseconds since 1970). If `parked`, the
     /// delivery counts as parked until the next attempt.
     async fn put_off(&self, delivery: DeliveryId, reason: &str, due_at: i64, parked: bool) -> Result<()>;
 
@@ -250,8 +255,8 @@ pub trait Store:
     /// Records why a vessel can't be served, or with `None` that it can be served.
     async fn away(&self, vessel: &VesselName, reason: Option<&str>) -> Result<()>;
 
-    /// Returns the files that superseded deliveries may have left on a vessel: those of deliveries with numbers above
-    /// `after`, at most `limit`.
+    /// Returns the temporary files that superseded deliveries may have left on a vessel. Covers deliveries with numbers
+    /// above `after`, at most `limit`.
     async fn remains(&self, vessel: &VesselName, after: DeliveryId, limit: u32) -> Result<Vec<Remains>>;
 
     /// Sends a no-op through the reading and the writing connection, as a liveness check of both.
@@ -260,7 +265,7 @@ pub trait Store:
     /// Records that no parts of a superseded delivery are left on its vessel.
     async fn swept(&self, delivery: DeliveryId) -> Result<()>;
 
-    /// Returns whether a delivery is open, which means that its parts on the vessel are still needed.
+    /// Returns whether a delivery is open, so that its parts on the vessel are still needed.
     async fn is_open(&self, delivery: DeliveryId) -> Result<bool>;
 
     /// Returns the numbers of open and acknowledged deliveries for every vessel that has deliveries in the ledger.

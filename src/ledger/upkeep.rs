@@ -1,5 +1,5 @@
-//! Limits the size of the ledger, and finds the retired files to expire. The work is done in steps, each of which
-//! delays the deliveries by some milliseconds.
+//! Housekeeping of the ledger: limits its size, and finds retired files that may be removed from `processed/`. The work
+//! is done in steps, each of which delays the deliveries by some milliseconds.
 
 use async_trait::async_trait;
 
@@ -9,12 +9,12 @@ use crate::records::{FileStamp, PathRate, VersionId};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// A source file that was retired, or will be.
+/// A source file that was retired, or may be retired later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retiree {
     /// The file's version.
     pub version: VersionId,
-    /// The file's path below `processed/`.
+    /// The file's path below `processed/`, or where it would be if it is not retired yet.
     pub processed: RelPath,
     /// The file's stamp.
     pub stamp: FileStamp,
@@ -47,24 +47,26 @@ pub trait Upkeep: Send + Sync {
     /// Returns the last recorded rate of the path to a vessel, with its time (milliseconds since 1970).
     async fn path(&self, vessel: &VesselName) -> Result<Option<(i64, PathRate)>>;
 
-    /// Records the paths of sources below `processed/` that differ from the paths of their versions.
+    /// Records the paths of sources below `processed/` if they differ from the paths of their versions.
     async fn moved_to(&self, names: &[(VersionId, RelPath)]) -> Result<()>;
 
-    /// Returns the files of a directory that were retired or may be retired later, from one step of the versions after
-    /// `after`.
+    /// Returns the files of a directory that were retired or may be retired later. One call covers one step of the
+    /// versions after `after`.
     async fn retirees(&self, directory: &DirectoryName, after: VersionId) -> Result<Step<Vec<Retiree>>>;
 
     /// Removes versions that ended before `ended_before` (milliseconds since 1970), with the receipts of their
-    /// deliveries, from one step of the versions after `after`; returns the number of removed versions. Keeps a version
-    /// that a vessel acknowledged until the vessel has acknowledged the current version of the path, because the vessel
-    /// still holds it.
+    /// deliveries, and returns the number of removed versions. One call covers one step of the versions after `after`.
+    /// Keeps a version that a vessel still holds: the vessel acknowledged it, but has not yet acknowledged the current
+    /// version of the path.
     async fn prune(&self, ended_before: i64, after: VersionId) -> Result<Step<u64>>;
 
     /// Releases some of the free space in the ledger's file. Returns `false` when there is nothing more to release for
-    /// now. A file that an older program created is rewritten once, while no delivery is open.
+    /// now. A file that an older program created can't release space in steps, so it is rewritten once as a whole, when
+    /// no delivery is open and much of it is free.
     async fn compact(&self) -> Result<bool>;
 
-    /// Checkpoints everything into the ledger's file and closes the ledger. No query or update is possible afterwards.
+    /// Writes everything to the ledger's file (a checkpoint) and closes the ledger. No query or update is possible
+    /// afterwards.
     async fn close(&self) -> Result<()>;
 
     /// Writes to the ledger, to check that the ledger is writable.

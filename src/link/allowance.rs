@@ -1,8 +1,9 @@
-//! The number of bytes that may still be sent over a way: its budgets, compared with the bytes on the link.
+//! The number of bytes that may still be sent over a way (one SSH route to a vessel): its budgets, compared with the
+//! bytes on the link.
 //!
-//! Written bytes wait in windows and buffers before they are on the link. So written bytes that are not acknowledged count
-//! in addition to the bytes on the link, and so do allowed bytes that wait for their turn on a channel. Near the end of a
-//! budget, each write therefore waits until the earlier ones are acknowledged, and no write exceeds the budget.
+//! Written bytes wait in windows and buffers before they reach the link. So the sum also counts written bytes that are
+//! not acknowledged yet, and allowed bytes that still wait for their turn on a channel. Near the end of a budget, each
+//! write therefore waits until the earlier ones are acknowledged, and no write exceeds the budget.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,36 +16,37 @@ use crate::settings::{Budget, Limit, Priorities, Priority, Reserve};
 const LEFT: u64 = 24 << 10;
 /// Maximum number of bytes on the link for a login and the requests after it, without files.
 const LOGIN: u64 = 32 << 10;
-/// Bytes on the link for 100 bytes of a file, with headers and acknowledgements, and the additional bytes for each write.
+/// Number of bytes on the link for 100 bytes of a file, including headers and acknowledgements; and the additional
+/// bytes per write.
 const PERCENT: u64 = 107;
 const EACH_WRITE: u64 = 1024;
 /// Interval at which a write that waits for acknowledgements checks again.
 const LOOK: Duration = Duration::from_millis(20);
-/// For how long a write still counts in full after it was passed to a channel or given up: its bytes appear in the sums
-/// only when the meters are read again.
+/// How long a write still counts in full after it was passed to a channel or given up, because the sums contain its
+/// bytes only after the meters are read again.
 const PASSED: Duration = Duration::from_millis(250);
 
-/// One of this many parts of a budget is recorded as used in advance, but at least `LEAST_SLICE` bytes. A crash costs at
-/// most that much.
+/// This fraction (1/`SLICES`) of a budget is recorded as used in advance, but at least `LEAST_SLICE` bytes. A crash
+/// costs at most that much.
 const SLICES: u64 = 200;
 const LEAST_SLICE: u64 = 64 << 10;
 /// Pause after the ledger could not be used.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The answer to a write.
+/// Whether a write may be sent now.
 enum Answer {
-    /// It may go.
+    /// The write is allowed.
     Yes,
-    /// It must wait for the acknowledgement of earlier ones.
+    /// The write must wait until earlier writes are acknowledged.
     Wait,
-    /// So many bytes must be recorded as used first.
+    /// This many bytes must first be recorded as used in the ledger.
     Record(u64),
 }
 
 /// Returns how many bytes of a session were written and are not acknowledged; `None` once the session has ended.
 pub(crate) type Outstanding = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 
-/// The budget of a vessel or of a link, shared by all who use it.
+/// The budget of a vessel or of a link, shared by all sessions that use it.
 pub struct Purse {
     payer: Payer,
     budget: Budget,
@@ -60,19 +62,20 @@ struct State {
     allowed: Vec<(Allowed, u64)>,
 }
 
-/// Bytes that were allowed. They count in full until the [`InHand`] of the write is dropped, and a moment longer.
+/// Bytes that were allowed. They count in full until the [`InHand`] of the write is dropped, and for [`PASSED`] longer.
 #[derive(Clone, Default)]
 struct Allowed(Arc<OnceLock<Instant>>);
 
 impl Allowed {
-    /// Returns whether the bytes count elsewhere: as unacknowledged, as bytes on the link, or not at all.
+    /// Returns whether these bytes no longer count as allowed, because the sessions or the meters count them by now, or
+    /// because the write was given up.
     fn is_over(&self) -> bool {
         self.0.get().is_some_and(|passed| passed.elapsed() >= PASSED)
     }
 }
 
-/// A write that all budgets have allowed. Must be kept until its bytes were passed to a channel, which counts them until
-/// they are acknowledged. If no channel counts them, it must be kept until they have arrived.
+/// A write that all budgets have allowed. Keep it until the bytes were passed to a channel, which counts them until
+/// they are acknowledged. If no channel counts them, keep it until they have arrived.
 #[derive(Default)]
 pub(crate) struct InHand(Option<Allowed>);
 
@@ -91,7 +94,7 @@ pub struct Closed {
     pub why: String,
     /// When the way may be used again, in milliseconds since 1970.
     pub until: i64,
-    /// The remedy for the operator who wants to use it at once.
+    /// Advice for an operator who wants to use the way at once.
     pub remedy: &'static str,
 }
 
@@ -118,12 +121,13 @@ impl Purse {
         self.budget.limits().iter().map(used).collect()
     }
 
-    /// Returns the limit that is spent, if one is.
+    /// Returns the spent limit whose period ends last; `None` if no limit is spent.
     pub fn spent(&self) -> Option<Closed> {
         self.spent_part(Part::Whole)
     }
 
-    /// Returns the limit of which only the reserve is left, if there is one.
+    /// Returns a limit of which at most the reserve is left; `None` if no limit is used that far, or if there is no
+    /// reserve.
     pub fn down_to_reserve(&self) -> Option<Closed> {
         self.spent_part(Part::BeforeReserve(self.reserve?))
     }
@@ -158,8 +162,8 @@ impl Purse {
         reserve.map_or(Part::Whole, Part::BeforeReserve)
     }
 
-    /// Allows a write if it fits into the budget together with all bytes on their way. If it does not fit although no bytes
-    /// are on their way, the part of the budget counts as spent.
+    /// Allows a write if it fits into the budget together with all unacknowledged bytes and all allowed writes. If it
+    /// does not fit although there are none, marks this part of the budget as spent.
     fn allows(&self, part: Part, bytes: u64, allowed: &Allowed) -> Answer {
         let used = self.used();
         let mut state = self.state();
@@ -183,8 +187,8 @@ impl Purse {
         }
     }
 
-    /// Waits until a write of this many bytes fits. Returns `false` once the part of the budget that the priority may use
-    /// is spent.
+    /// Waits until a write of this many bytes fits. Returns `false` once the part of the budget that this priority may
+    /// use is spent.
     async fn take(&self, priority: Priority, bytes: u64, allowed: &Allowed) -> bool {
         let part = self.part(priority);
         loop {
@@ -203,7 +207,7 @@ impl Purse {
         }
     }
 
-    /// Records in the ledger what a connection costs, before it is made.
+    /// Records the bytes of a login in the ledger, before the connection is opened.
     async fn expect_connection(&self) {
         if !self.usage.is_below_ceiling(&self.payer, LOGIN)
             && let Err(e) = self.usage.raise_ceiling(&self.payer, LOGIN, 0).await
@@ -241,20 +245,20 @@ impl Allowance {
         self.0.iter().filter_map(|purse| purse.spent()).max_by_key(|spent| spent.until)
     }
 
-    /// Records in the ledger what a connection costs, before it is made, so that the logins of a program that is killed
-    /// repeatedly are counted.
+    /// Records the bytes of a login in the ledger before the connection is opened, so that the logins count even if the
+    /// program is killed repeatedly.
     pub async fn expect_connection(&self) {
         for purse in &self.0 {
             purse.expect_connection().await;
         }
     }
 
-    /// Takes a session's outstanding bytes into account.
+    /// From now on, also counts the outstanding bytes of this session: the written bytes that are not acknowledged yet.
     pub(crate) fn join(&self, outstanding: impl Fn() -> Option<u64> + Clone + Send + Sync + 'static) {
         self.0.iter().for_each(|purse| purse.join(Box::new(outstanding.clone())));
     }
 
-    /// Returns the budget of which only the reserve is left; if there are several, the one whose period ends last.
+    /// Returns the limit of which at most the reserve is left; if there are several, the one whose period ends last.
     pub fn down_to_reserve(&self) -> Option<Closed> {
         self.0.iter().filter_map(|purse| purse.down_to_reserve()).max_by_key(|spent| spent.until)
     }
@@ -269,7 +273,7 @@ impl Allowance {
         self.0.iter().any(|purse| purse.reserve.is_some())
     }
 
-    /// Waits until a write of this many bytes fits into all budgets. Returns `None` if only a reserve is left, which the
+    /// Waits until a write of this many bytes fits into all budgets. Returns `None` if only a reserve is left that this
     /// priority may not use. Never returns once one of the budgets is spent.
     pub(crate) async fn take(&self, priority: Priority, bytes: u64) -> Option<InHand> {
         if self.is_unlimited() {
@@ -300,7 +304,7 @@ mod tests {
     use crate::settings::{Environment, Settings};
     use crate::transport::LinkMeters;
 
-    /// A write may wait for its turn on a channel for long: behind other small files, or on a slow link.
+    /// A write may wait a long time for its turn on a channel: behind other small files, or on a slow link.
     #[tokio::test]
     async fn a_write_counts_until_it_was_passed_to_a_channel_however_long_that_takes() {
         let dir = tempfile::tempdir().unwrap();

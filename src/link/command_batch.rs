@@ -70,7 +70,8 @@ impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
 
 /// A question to the vessel's shell about a small file.
 enum Question {
-    /// Asks for the digest of a file of `bytes` bytes. The file is also flushed if there are many questions.
+    /// Asks for the digest of a file of `bytes` bytes. If many questions are answered at once, the file is flushed as
+    /// well.
     Check { path: RemotePath, bytes: u64 },
     /// Asks to flush a file or a directory.
     Flush { path: RemotePath },
@@ -127,7 +128,7 @@ impl CommandBatcher {
     }
 }
 
-/// Number of collected questions from which flushing whole file systems is cheaper than flushing each path.
+/// From this number of collected questions on, flushing whole file systems is cheaper than flushing each path.
 const MANY: usize = 4;
 /// Maximum time for flushing whole file systems. If it takes longer, they have much other data to write, and this
 /// connection flushes only single paths from then on.

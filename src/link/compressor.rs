@@ -1,4 +1,4 @@
-//! Compression on threads of its own, within limits of memory and processors that all vessels share; and whether a
+//! Compresses on separate threads, within limits of memory and processors that all vessels share. Tracks whether a
 //! vessel's program that expands the streams is trusted.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::compression::Codec;
 
 /// Maximum memory for ranges that are compressed or sent compressed, over all vessels, in KiB. A range for which no
-/// memory is left is sent as it is, so no vessel waits for another one.
+/// memory is left is sent uncompressed, so no vessel waits for another one.
 const MEMORY: usize = 64 << 10;
 /// Number of damaged or failed expansions after which the vessel's program is not used for [`DISTRUST`].
 const FAILURES: u32 = 2;
@@ -31,7 +31,7 @@ struct Trouble {
     distrusted_since: Option<Instant>,
 }
 
-/// Memory for a range and its stream. It is free again when this value is dropped.
+/// Memory for a range and its stream, freed when this value is dropped.
 pub(crate) struct Memory(OwnedSemaphorePermit);
 
 /// A compressed stream.
@@ -99,8 +99,8 @@ impl Compressor {
         self.trouble().distrusted_since.is_none_or(|since| since.elapsed() >= DISTRUST)
     }
 
-    /// Records that the vessel did not expand a stream, or not correctly. The first time, the stream may be damaged; if
-    /// it happens again, the program is not used for an hour.
+    /// Records that the vessel failed to expand a stream, or expanded it wrongly. The first time, the stream may have
+    /// been damaged; if it happens again, the program is not used for an hour.
     pub(crate) fn failed(&self) {
         let mut trouble = self.trouble();
         trouble.failures += 1;

@@ -1,9 +1,9 @@
 //! The costs of a session's deliveries: the bytes of files that they write, and their shares of the bytes on the link.
 //!
-//! Deliveries run beside each other on the same connections, and only the sum of a connection's bytes is known. So the
-//! bytes on the link while a delivery runs are divided among the deliveries by the bytes that they wrote in that time;
-//! each delivery counts as [`REQUESTS`] bytes more, for requests and answers. A delivery that runs alone gets all bytes
-//! of its time. Bytes on the link while no delivery runs, such as those of a login, are assigned to none.
+//! Deliveries run concurrently on the same connections, and only the sum of a connection's bytes is known. So the bytes
+//! on the link while deliveries run are divided among them by weight: the bytes that each one wrote in that time, plus
+//! [`REQUESTS`] bytes for its requests and answers. A delivery that runs alone gets all bytes of its time. Bytes on the
+//! link while no delivery runs, such as those of a login, are assigned to none.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use crate::records::{Delivery, DeliveryCost, DeliveryId, LinkBytes, VersionId};
 use crate::transport::LinkMeter;
 
-/// Bytes that stand for the requests and answers of a delivery beside its file's bytes.
+/// Bytes that are added to the weight of each delivery for its requests and answers.
 const REQUESTS: u64 = 2048;
-/// How long a reading of the meter is used again, so that a burst of small files reads it 100 times a second at most. A
-/// delivery that ends needs one that was made after it began.
+/// How long a reading of the meters is reused, so that a burst of small files reads them at most 100 times a second. At
+/// the end of a delivery, the reading must also be newer than the delivery's start.
 const FRESH: Duration = Duration::from_millis(10);
 
 /// The costs of the deliveries of one session that are not in the ledger yet.
@@ -41,7 +41,7 @@ struct State {
     charged: u64,
 }
 
-/// A moment: the bytes on the link until then (`None`: not counted), and the sum of the weights.
+/// The state at one moment: the bytes on the link until then (`None`: not counted), and the sum of the weights.
 #[derive(Clone, Copy)]
 struct Point {
     link: Option<u64>,
@@ -55,7 +55,7 @@ struct Running {
     /// The delivery's part of the sum of the weights since `since`.
     weight: u64,
     since: Point,
-    /// When `since` was.
+    /// The time of `since`.
     began: Instant,
 }
 
@@ -88,7 +88,7 @@ impl Costs {
         }
     }
 
-    /// Ends the count of a delivery that is about to be acknowledged, and returns its cost since the last record.
+    /// Ends the count of a delivery that is about to be acknowledged, and returns its cost since it was last recorded.
     /// `None` if nothing is counted for the vessel.
     pub(crate) fn settle(&self, version: VersionId) -> Option<DeliveryCost> {
         let mut state = self.state();
@@ -118,7 +118,7 @@ impl Costs {
     }
 
     /// Returns the costs to record: the costs of deliveries that have failed, and of running deliveries that have
-    /// written at least `least` bytes since they were recorded last. They count from 0 again.
+    /// written at least `least` bytes since their costs were last recorded. Then counts these deliveries from 0 again.
     pub(crate) fn take(&self, least: u64) -> Vec<(DeliveryId, DeliveryCost)> {
         if self.meters.is_empty() {
             return Vec::new();
@@ -143,7 +143,7 @@ impl Costs {
 }
 
 impl State {
-    /// Returns the current moment, by a reading of the meters that is fresh and was made later than `after`.
+    /// Returns the current state. Reuses the last reading of the meters if it is fresh and was made after `after`.
     fn point(&mut self, meters: &[LinkMeter], after: Option<Instant>) -> Point {
         let is_usable = |at: Instant| at.elapsed() < FRESH && after.is_none_or(|after| at > after);
         let link = match self.last {
@@ -159,9 +159,9 @@ impl State {
         Point { link, weight: self.weight }
     }
 
-    /// Returns the cost of a delivery until `now`. The charges of all deliveries never add up to more than the bytes on
-    /// the link: bytes that one delivery wrote, and that are in flight when the next one begins, would otherwise be
-    /// charged to both.
+    /// Returns the cost of a delivery until `now`, but never so much that the charges of all deliveries add up to more
+    /// than the bytes on the link. Bytes that one delivery wrote, and that are in flight when the next one begins,
+    /// would otherwise be charged to both.
     fn charge(&mut self, running: &Running, now: Point) -> DeliveryCost {
         let mut cost = running.cost(now);
         if let Some(link) = &mut cost.link {
@@ -218,7 +218,8 @@ mod tests {
         let mut state = State { first: Some(0), ..State::default() };
         let large = running(100_000, at(0, 0));
         let written = large.weight;
-        // The small one begins when all of the large one is written, and half of it is on its way.
+        // The small delivery begins when the large one is completely written, but half of its bytes are still in
+        // flight.
         let small = running(0, at(50_000, written));
         let now = at(101_000, written + REQUESTS);
         let costs = [state.charge(&small, now), state.charge(&large, now)].map(|cost| cost.link.unwrap());

@@ -39,24 +39,24 @@ async fn is_gone_or_unseen(remote: &Remote, path: &RemotePath) -> bool {
     }
 }
 
-/// Returns the owner of the files that this account creates in a directory, by creating one; `None` if the vessel does
-/// not report owners.
+/// Returns the owner of the files that this account creates in a directory, by creating and removing the file `probe`
+/// there. `None` if the vessel does not report owners.
 ///
 /// File systems may give all files one owner (FAT), and NFS servers may map root's files to another user.
 pub(crate) async fn owner_in(remote: &Remote, probe: &RemotePath) -> Result<Option<u32>, RemoteError> {
     let file = open_new(remote, remote.main_channel(), probe).await?;
-    // The three requests are sent at once, and the vessel handles them in this order.
+    // The three requests are sent together; the vessel handles them in this order.
     let (attrs, closed, removed) = tokio::join!(file.attrs(), file.clone().close(), remote.remove(probe));
     closed.and(removed)?;
     Ok(attrs?.owner.map(|(user, _)| user))
 }
 
-/// The owners of the files that this account creates, by directory, as queried on this connection.
+/// For each directory, the owner of the files that this account creates there, as queried on this connection.
 #[derive(Default)]
 pub(crate) struct Owners(Mutex<HashMap<Option<RemotePath>, Option<u32>>>);
 
 impl Owners {
-    /// Takes over the knowledge from an earlier connection to the same host.
+    /// Takes over the known owners from an earlier connection to the same host.
     pub(crate) fn learn_from(&self, earlier: &Self) {
         let known = earlier.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
@@ -82,22 +82,22 @@ impl Owners {
     }
 }
 
-/// Returns the name of the probe file that is created beside an assembly to detect the owner of new files.
+/// Returns the path of the probe file that is created beside an assembly to detect the owner of new files.
 pub(crate) fn probe_beside(assembly: &RemotePath) -> RemotePath {
     name_beside(assembly, u64::MAX)
 }
 
-/// Returns the name of the assembly that the loop in the vessel's shell uses. It differs from the name that is used over
-/// SFTP, so that a loop that was given up can't publish what is written over SFTP meanwhile.
+/// Returns the path of the assembly that the loop in the vessel's shell uses. It differs from the path that is used
+/// over SFTP, so that a loop that was given up can't publish what is meanwhile written over SFTP.
 pub(crate) fn loop_assembly(assembly: &RemotePath) -> RemotePath {
     name_beside(assembly, LOOP)
 }
 
-/// The bits by which the token in the loop's name differs.
+/// The bits by which the token in the name of the loop's assembly differs.
 const LOOP: u64 = 0x5555_5555_5555_5555;
 
-/// Returns a name that has the form of an assembly of the same delivery, with another token. It is always the same for
-/// an assembly, so that a leftover is recognised and removed.
+/// Returns a path beside the assembly that has the form of an assembly of the same delivery, with another token. It is
+/// always the same for the same assembly, so that a leftover file is recognised and removed.
 fn name_beside(assembly: &RemotePath, bits: u64) -> RemotePath {
     let path = assembly.as_bytes();
     let bare = path.strip_suffix(b".tmp").unwrap_or(path);

@@ -1,23 +1,23 @@
 //! The highest rate at which all connections to a vessel together may send.
 //!
 //! BBR finds the rate of a path by sending more than the path carries, and several BBR connections each overestimate
-//! their share. Everything above the path's rate is lost where the queue in front of the path is short, and is sent
-//! again. So once the path is saturated, the connections together are limited to the rate at which data arrived. The
-//! limit is raised a little at intervals, because the path may have become faster. This module handles only numbers.
+//! their share. Where the queue in front of the path is short, everything above the path's rate is lost and sent again.
+//! So once the path is saturated, the connections together are limited to the rate at which data arrived. The limit is
+//! raised a little at intervals, because the path may have become faster. This module handles only numbers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What happened on all connections during a short time.
+/// A measurement of all connections over a short time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tick {
     pub(super) took: Duration,
     /// Payload bytes that arrived at the vessel.
     pub(super) delivered: f64,
-    /// Payload bytes that were sent, and those of them that were sent again.
+    /// Payload bytes that were sent, including retransmissions, and the retransmitted bytes alone.
     pub(super) sent: f64,
     pub(super) resent: f64,
-    /// Payload bytes that count as lost and were not sent again yet.
+    /// Payload bytes that count as lost and were not retransmitted yet.
     pub(super) lost: f64,
     /// Whether the connections had too little to send.
     pub(super) limited: bool,
@@ -29,31 +29,31 @@ pub(super) struct Tick {
 /// Minimum number of bytes delivered per shortest round trip for a judgement of the path. With fewer, packets travel in
 /// bursts whose rate is not meaningful, and the usual queue is long compared with the bytes in flight.
 const LEAST: f64 = 400e3;
-/// A path counts as full when this share of the bytes of a round trip was lost, while the rate did not grow by this
-/// factor. Losses that have other reasons are rarer. A longer round trip alone is not evidence, because a busy processor
-/// lengthens it too; and a connection that is held back by mistake takes long to become as fast again.
+/// A path counts as full when more than `LOSSY` of the bytes of a round trip were lost, and the rate grew by less than
+/// the factor `GROWS`. Losses for other reasons are rarer. A longer round trip alone is not evidence, because a busy
+/// processor lengthens it too, and a connection that is limited by mistake takes long to become as fast again.
 const LOSSY: f64 = 0.1;
 const GROWS: f64 = 1.25;
-/// A probe ends when the queue in front of the path fills: the round trip exceeds the shortest one by this share of it and
-/// by this time, in this many successive measurements.
+/// A probe ends when the queue in front of the path fills: in `IN_A_ROW` successive measurements, the round trip
+/// exceeds the shortest one by more than `QUEUE_SHARE` of it and by more than `QUEUE`.
 const QUEUE_SHARE: f64 = 0.06;
 const QUEUE: Duration = Duration::from_millis(15);
 const IN_A_ROW: u32 = 2;
-/// The share of the highest rate at which a full path is used: while its queue drains, for most of the time, and while
-/// a probe looks for a higher rate.
+/// The share of the highest rate at which a full path is used: while its queue drains, most of the time, and during a
+/// probe for a higher rate.
 const DRAIN: f64 = 0.85;
 const CRUISE: f64 = 0.98;
 const PROBE: f64 = 1.25;
 /// Numbers of round trips: how long the highest rate is remembered, how long a probe lasts (a BBR connection sends more
-/// than its rate in 1 round trip of 8), and the pauses between probes.
+/// than its rate in 1 round trip of 8), and the first and the longest pause between probes.
 const REMEMBERED: usize = 24;
 const PROBING: u32 = 8;
 const PAUSE: u32 = 8;
 const LONGEST_PAUSE: u32 = 64;
 /// A probe has found a faster path when the rate grew by this factor.
 const FOUND: f64 = 1.08;
-/// The shares of a remembered rate: how fast the connections may be before it is checked, and from which rates on it
-/// counts as checked and as confirmed.
+/// Shares of a remembered rate: the limit until the rate is checked, and the rates from which on it counts as checked
+/// and as confirmed.
 const UNCHECKED: f64 = 0.5;
 const CHECKED: f64 = 0.4;
 const CONFIRMED: f64 = 0.9;
@@ -62,7 +62,8 @@ const CONFIRMED: f64 = 0.9;
 enum Phase {
     /// The rate of the path is unknown.
     Free,
-    /// The path carried this rate earlier. `checked` tells whether half of it has arrived now.
+    /// The path carried this rate in an earlier session. `checked` tells whether data has now arrived at [`CHECKED`] of
+    /// it.
     Resumed { rate: f64, checked: bool },
     /// The path is full.
     Held,
@@ -78,9 +79,9 @@ pub(super) struct Pace {
     queued: u32,
     /// The rates of the latest round trips with enough to send, in bytes per second; the latest is last.
     rounds: VecDeque<f64>,
-    /// The rate of the round trip before the last one.
+    /// The rate of the last complete round trip with enough to send, to which the current rate is compared.
     before: f64,
-    /// The share of the highest rate in use, and the number of round trips for which it stays.
+    /// The share of the highest rate that is in use, and the number of round trips for which it stays.
     share: f64,
     left: u32,
     pause: u32,
@@ -150,7 +151,7 @@ impl Pace {
         rate_of(self.ticks.iter())
     }
 
-    /// Returns the higher one of the rates of the last round trip and of its second half.
+    /// Returns the rate of the last round trip or of its second half, whichever is higher.
     fn latest_best(&self) -> f64 {
         self.latest().max(rate_of(self.ticks.iter().skip(self.ticks.len() / 2)))
     }
@@ -174,7 +175,7 @@ impl Pace {
         }
     }
 
-    /// Returns whether much was lost in the last round trip.
+    /// Returns whether more than [`LOSSY`] of the bytes of the last round trip were lost.
     fn loses(&self) -> bool {
         let (sent, resent) = self.ticks.iter().fold((0.0, 0.0), |(s, r), tick| (s + tick.sent, r + tick.resent));
         resent + self.ticks.back().map_or(0.0, |tick| tick.lost) > sent * LOSSY
@@ -207,7 +208,7 @@ impl Pace {
     /// Advances the cycle of limiting and probing.
     fn turn(&mut self) {
         self.left = self.left.saturating_sub(1);
-        // A queue that is still there would end the probe at once.
+        // A probe begins only when the queue is gone, because a remaining queue would end it at once.
         if self.left == 0 && self.share < 1.0 && self.queued < IN_A_ROW {
             self.probed_from = self.best();
             (self.share, self.left) = (PROBE, PROBING);
@@ -216,7 +217,7 @@ impl Pace {
         }
     }
 
-    /// Ends a probe, because it found nothing or filled the queue. The next one begins later.
+    /// Ends a probe, because it found nothing or filled the queue, and doubles the pause after the next one.
     fn end_probe(&mut self) {
         (self.share, self.left) = (CRUISE, self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -229,7 +230,7 @@ fn rate_of<'a>(ticks: impl Iterator<Item = &'a Tick>) -> f64 {
     bytes / f64::max(seconds, 0.001)
 }
 
-/// Divides a rate among connections. Each one gets at most the rate that it can use, and the others share the remaining rate.
+/// Divides a rate among connections. Each one gets at most the rate that it can use; the others share the rest.
 pub(super) fn divide(rate: f64, wanted: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|one, other| wanted[*one].total_cmp(&wanted[*other]));
@@ -239,7 +240,7 @@ pub(super) fn divide(rate: f64, wanted: &[f64]) -> Vec<f64> {
         shares[at] = share.min(wanted[at]);
         left -= shares[at];
     }
-    // The unused rate is divided among all, so that each can grow.
+    // If a rest is left, all get an equal part of it, so that each can grow.
     let spare = left.max(0.0) / wanted.len().max(1) as f64;
     shares.iter().map(|share| share + spare).collect()
 }
@@ -251,7 +252,7 @@ mod tests {
     const ROUND_TRIP: Duration = Duration::from_millis(400);
 
     /// Sends at the highest allowed rate up to `wish`, for some round trips, over a path that carries `path` bytes per
-    /// second and loses all that is more.
+    /// second and loses the rest.
     fn send(pace: &mut Pace, wish: f64, path: f64, round_trips: u32) {
         for _ in 0..round_trips * 8 {
             let took = ROUND_TRIP / 8;
@@ -263,7 +264,7 @@ mod tests {
         }
     }
 
-    /// Doubles the rate with each round trip, as a connection that begins does.
+    /// Doubles the rate with each round trip, like a new connection.
     fn begin(pace: &mut Pace, path: f64) {
         for doubled in 0..10 {
             send(pace, 50e3 * f64::from(1 << doubled), path, 1);

@@ -14,24 +14,24 @@ use crate::transport::SftpChannel;
 const PART: u32 = 8;
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(250);
-/// Bytes left to send from which on the connections are measured.
+/// The connections are measured once this many bytes are left to send.
 const WORTH: u64 = 256 << 10;
-/// How much faster a connection may become within one round trip.
+/// Factor by which the rate of a connection may grow within one round trip.
 const GROWTH: f64 = 3.0;
-/// The time over which acknowledged bytes are averaged: a number of round trips, but not less than a second.
+/// Acknowledged bytes are averaged over this many round trips, but over at least `SHORTEST_ANSWERS`.
 const ANSWERS: u32 = 4;
 const SHORTEST_ANSWERS: Duration = Duration::from_secs(1);
-/// Number of round trips after which the rate of a connection that pauses is forgotten.
+/// Number of round trips over which a lower rate of a connection is averaged, because it may only be a pause.
 const FORGOTTEN: f64 = 8.0;
 /// Bytes that a connection sends in its first round trip.
 const BEGINNING: f64 = 15e3;
-/// The round trips that all windows together cover on a full path: one for the data and its reply, one and a half in
-/// which a lost packet is sent again. More bytes only queue before the connections, and the slowest connection delays
-/// the end of a file.
+/// On a full path, all windows together cover `WINDOW` round trips and `SLACK` seconds: one round trip for the data and
+/// its reply, one and a half in which a lost packet is sent again. More bytes would only queue in front of the
+/// connections, and the slowest connection would delay the end of a file.
 const WINDOW: f64 = 2.5;
 const SLACK: f64 = 0.25;
-/// The same where queues are kept short and the path is not known to be full: no more than the path and a short queue
-/// hold, because further bytes would be lost or delay the next file.
+/// The same where queues are kept short and the path is not known to be full. This is as much as the path and a short
+/// queue hold; more bytes would be lost or delay the next file.
 const SHORT_WINDOW: f64 = 1.5;
 const SHORT_SLACK: f64 = 0.1;
 
@@ -39,7 +39,7 @@ const SHORT_SLACK: f64 = 0.1;
 struct Member {
     channel: SftpChannel,
     info: TcpInfo,
-    /// Its rate in the last round trips, in bytes per second.
+    /// Its average rate over the last round trips, in bytes per second.
     rate: f64,
 }
 
@@ -48,8 +48,8 @@ impl Member {
         Duration::from_micros(self.info.least_round_trip_micros.into())
     }
 
-    /// Reads what the connection did in the time `took`, and adds it to `tick`. Returns the delivered bytes and the
-    /// current round trip in seconds.
+    /// Adds to `tick` what the connection has done since the last call, `took` seconds ago. Returns the delivered bytes
+    /// and the current round trip in seconds.
     fn look(&mut self, tick: &mut Tick, took: f64) -> (f64, f64) {
         let Some(info) = self.channel.tcp_info() else { return (0.0, 0.0) };
         let before = std::mem::replace(&mut self.info, info);
@@ -74,16 +74,16 @@ impl Member {
 #[derive(Default)]
 struct Answers {
     answered: u64,
-    /// Acknowledged bytes and the time that they took, of which older ones count less.
+    /// Sums of the acknowledged bytes and of the time that they took. Older bytes and older time count less.
     bytes: f64,
     seconds: f64,
 }
 
 impl Answers {
-    /// Records the total number of acknowledged bytes, a time after the last call, and returns the rate in bytes per
+    /// Records the total number of acknowledged bytes, `took` after the last call, and returns the rate in bytes per
     /// second; 0 before the first acknowledgement. Time without outstanding bytes doesn't count.
     fn rate(&mut self, answered: u64, is_busy: bool, (took, round_trip): (Duration, Duration)) -> f64 {
-        // The number becomes smaller if a connection ended.
+        // The total becomes smaller if a connection has ended.
         let new = answered.saturating_sub(std::mem::replace(&mut self.answered, answered));
         if is_busy || new > 0 {
             let left = (-took.as_secs_f64() / (round_trip * ANSWERS).max(SHORTEST_ANSWERS).as_secs_f64()).exp();
@@ -103,7 +103,7 @@ pub(super) async fn hold(channels: &ChannelPool, vessel: &impl Display, route: u
     loop {
         channels.wait_for_work(WORTH).await;
         meet(channels, route, &mut members);
-        // Counts from times in which little was sent show nothing about the path, and are dropped.
+        // Drops the counts from before, when little was sent, because they show nothing about the path.
         look(&mut members, LONG);
         while channels.left() > 0 {
             let round_trip = shortest(&members).unwrap_or(LONG);
@@ -131,7 +131,7 @@ pub(super) async fn hold(channels: &ChannelPool, vessel: &impl Display, route: u
     }
 }
 
-/// Adds the connections that are new in the pool, and removes those that left it.
+/// Adds the connections that are new in the pool, and removes those that have left the pool.
 fn meet(channels: &ChannelPool, route: usize, members: &mut Vec<Member>) {
     let now = channels.each_connection_on(route);
     members.retain(|member| now.contains(&member.channel));
@@ -148,19 +148,20 @@ fn shortest(members: &[Member]) -> Option<Duration> {
     members.iter().map(Member::least_round_trip).filter(|least| !least.is_zero()).min()
 }
 
-/// Reads what the connections did in the time `took`.
+/// Sums up what the connections have done since the last call, `took` ago.
 fn look(members: &mut [Member], took: Duration) -> Tick {
     let mut tick = Tick { took, limited: true, ..Tick::default() };
     let looks: Vec<(f64, f64)> = members.iter_mut().map(|member| member.look(&mut tick, took.as_secs_f64())).collect();
     tick.least_round_trip = shortest(members).unwrap_or_default();
-    // A connection that carries nothing knows only an old round trip.
+    // Weighted by the delivered bytes, because a connection that carries nothing knows only an old round trip.
     let (bytes, weighted) = looks.iter().fold((0.0, 0.0), |(b, w), (bytes, trip)| (b + bytes, w + bytes * trip));
     let current = if bytes > 0.0 { Duration::from_secs_f64(weighted / bytes) } else { Duration::ZERO };
     tick.round_trip = current.max(tick.least_round_trip);
     tick
 }
 
-/// Divides the rate among the connections, and bounds the windows of their channels.
+/// Divides the rate among the connections, and limits the windows of their channels. Without a rate limit, limits only
+/// the windows where queues are kept short.
 fn apply(limit: Option<f64>, (channels, route): (&ChannelPool, usize), members: &[Member], tick: Tick) {
     let mut all = channels.subscribe().borrow().clone();
     all.retain(|channel| channel.route() == route);
@@ -180,15 +181,15 @@ fn apply(limit: Option<f64>, (channels, route): (&ChannelPool, usize), members: 
     for (member, share) in members.iter().zip(divide(limit, &wanted)) {
         member.channel.limit_pace(Some(share as u64));
         let its: Vec<_> = all.iter().filter(|channel| channel.is_beside(&member.channel)).collect();
-        // The others carry only small files.
+        // The window is divided only among channels with large files; the others carry only small files.
         let large = its.iter().filter(|channel| channels.carries_large_files(channel)).count();
         let window = share * (tick.least_round_trip.as_secs_f64() * WINDOW + SLACK) / large.max(1) as f64;
         its.iter().for_each(|channel| channel.limit_window(window as usize));
     }
 }
 
-/// Returns the window of each channel that carries large files on a connection, where queues are kept short and the path is
-/// not known to be full. The connection can become half as fast again with each round trip.
+/// Returns the window of each channel that carries large files on a connection, where queues are kept short and the
+/// path is not known to be full. The rate of the connection can grow by half with each round trip.
 fn short_window(member: &Member, channels: usize, tick: Tick) -> usize {
     let wanted = member.rate * (tick.least_round_trip.as_secs_f64() * SHORT_WINDOW + SHORT_SLACK);
     wanted.max(FIRST_SHORT as f64) as usize / channels.max(1)

@@ -1,15 +1,15 @@
-//! Measurements of the path by an earlier session, as a first estimate for the next one.
+//! Uses an earlier session's measurements of the network path as a first estimate for the next session.
 //!
 //! The rules are those of Careful Resume (draft-ietf-tsvwg-careful-resume): a path counts as the same only if it has a
-//! similar round trip, and the rate counts as unchecked until data arrives at it. The first window of a connection
-//! can't be set for a single socket, so instead of a larger one, more connections begin together.
+//! similar round trip, and the rate counts as unchecked until data arrives at that rate. The first window of a
+//! connection can't be set for a single socket, so more connections begin together instead of one with a larger window.
 
 use std::time::Duration;
 
 use crate::records::PathRate;
 
-/// Bytes in flight for which one connection is opened from the start. A connection begins with about 20 KiB in flight
-/// and doubles that with each round trip, so each doubling of the number of connections saves one.
+/// One connection is opened from the start for this many bytes in flight. A connection begins with about 20 KiB in
+/// flight and doubles that with each round trip, so each doubling of the number of connections saves one round trip.
 const EACH: f64 = (512 << 10) as f64;
 /// Number of round trips that the windows of all channels cover.
 const ROUND_TRIPS: f64 = 3.0;
@@ -23,12 +23,12 @@ pub(super) fn is_like(earlier: &PathRate, now: Duration) -> bool {
     now >= earlier.round_trip / 2 && now <= earlier.round_trip * 10
 }
 
-/// Returns the number of connections that are of use from the start, at most `most`.
+/// Returns the number of connections that are useful from the start, at most `most`.
 pub(super) fn connections(path: &PathRate, most: usize) -> usize {
     ((in_flight(path) / EACH).ceil() as usize).clamp(1, most)
 }
 
-/// Returns the number of channels per connection, each with a window of so many bytes.
+/// Returns the number of channels per connection, each with a window of `window` bytes.
 pub(super) fn channels(path: &PathRate, window: f64, most: usize) -> usize {
     let each = in_flight(path) * ROUND_TRIPS / connections(path, most) as f64;
     ((each / window).ceil() as usize).max(1)

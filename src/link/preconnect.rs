@@ -1,5 +1,5 @@
-//! Further connections that are opened while the first one is still logging in. On a long path a login takes seconds,
-//! and waiting for it would delay the further connections by that time.
+//! Opens further connections while the first one is still logging in. On a long path a login takes seconds, which would
+//! otherwise delay the further connections.
 
 use tokio_util::task::AbortOnDropHandle;
 
@@ -10,10 +10,10 @@ use crate::records::PathRate;
 use crate::settings::Connections;
 use crate::transport::{Follow, SftpChannel};
 
-/// Starts further connections in parallel to the connection that `follow` observes, if the path turns out to be long.
-/// Waits for `enough` first, which is ready when there are enough bytes to send to justify further connections.
+/// Opens further connections in parallel to the connection that `follow` observes, if the path turns out to be long.
+/// First waits for `enough`, which completes when there are enough bytes to send to justify further connections.
 ///
-/// `remembered` is the rate that the path carried in an earlier session.
+/// `remembered` is the rate of the path in an earlier session.
 pub(crate) async fn begin(
     link: &Link,
     mut follow: Follow,
@@ -38,7 +38,7 @@ pub(crate) async fn begin(
             channel.inspect_err(|e| tracing::debug!(vessel = %settings.name, "Cannot open a connection: {e}")).ok()
         }))
     };
-    // Where nothing is remembered, the number is a guess.
+    // Without a remembered rate, `further` is only a guess, so at most `LOGGING_IN` - 1 connections are opened.
     let most = if remembered.is_some() { further } else { LOGGING_IN - 1 };
     (0..further.min(most)).map(begin).collect()
 }

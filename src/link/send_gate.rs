@@ -1,8 +1,8 @@
-//! Decides which of a session's deliveries may send its next bytes: the one with the highest priority, and none of a
-//! directory whose window is closed.
+//! Decides which deliveries of a session may send their next bytes: those with the highest priority first, and none
+//! from a closed directory (see [`SendRules::closed`]).
 //!
-//! The gate is asked before every write, so a file with a higher priority preempts the others at their next write, and
-//! they continue there afterwards. 5 % of the bytes belong to the delivery that waits longest.
+//! Every write asks the gate first, so a file with a higher priority preempts the others at their next write, where
+//! they continue afterwards. The delivery that has waited longest gets 5 % of the bytes.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -15,12 +15,12 @@ use crate::names::DirectoryName;
 use crate::records::{Version, VersionId};
 use crate::settings::Priority;
 
-/// How long after a write a priority still holds back lower ones: longer than the time between two writes of a file,
-/// and so short that a delivery that does not wait for the link delays no other.
+/// Time after a write during which lower priorities still wait: longer than the pause between two writes of a file, but
+/// so short that a delivery that is slow for other reasons than the link doesn't delay the others.
 const LINGER: Duration = Duration::from_millis(30);
-/// Bytes of a lower priority that may be sent for each byte of a higher one: 5 % of all bytes.
+/// Number of bytes that the longest waiting sender may send for each byte that others send: 5 % of all bytes.
 const SHARE: f64 = 1.0 / 19.0;
-/// The most bytes of lower priorities that can be saved up.
+/// Maximum of [`Senders::owed`], in bytes.
 const MOST_OWED: f64 = 1_048_576.0;
 
 /// The priorities of the directories, and the directories whose files may not be sent now.
@@ -28,7 +28,8 @@ const MOST_OWED: f64 = 1_048_576.0;
 pub(crate) struct SendRules {
     /// Directories with another priority than the default.
     pub(crate) priorities: HashMap<DirectoryName, Priority>,
-    /// Directories whose schedule, or that of the vessel, is closed.
+    /// Directories that may not send now: their schedule or that of the vessel is closed, they are paused, or the way
+    /// may not carry their priority.
     pub(crate) closed: HashSet<DirectoryName>,
 }
 
@@ -39,16 +40,16 @@ pub(crate) struct SendGate {
     rules: RwLock<Option<Arc<SendRules>>>,
     senders: Mutex<Senders>,
     changed: Notify,
-    /// Versions of closed directories that wait for their next write.
+    /// Versions that were stopped before their next write and that [`SendGate::stopped`] has not returned yet.
     stopped: Mutex<Vec<VersionId>>,
     has_stopped: Notify,
 }
 
 #[derive(Default)]
 struct Senders {
-    /// For each priority: the number of writes that are being passed to a channel, and when the last one was.
+    /// For each priority: the number of writes that are being passed to a channel, and when the last one ended.
     sending: [(usize, Option<Instant>); Priority::ALL.len()],
-    /// Senders that wait, by their arrival.
+    /// The numbers of the waiting senders, in the order of their arrival.
     waiting: BTreeSet<u64>,
     next_number: u64,
     /// Number of bytes that the longest waiting sender may send before senders with a higher priority.
@@ -58,7 +59,7 @@ struct Senders {
 /// The right to pass bytes to a channel. While it exists, and shortly afterwards, lower priorities wait.
 pub(crate) struct SendTurn<'a>(Option<(&'a SendGate, Priority)>);
 
-/// A sender that waits, until it is dropped.
+/// The entry of a waiting sender, removed on drop.
 struct Waiting<'a>(&'a SendGate, u64);
 
 impl Drop for SendTurn<'_> {
@@ -102,7 +103,7 @@ impl SendGate {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Waits until bytes of a version may be sent. The turn must be kept until they were passed to a channel.
+    /// Waits until bytes of a version may be sent. The turn must be kept until these bytes were passed to a channel.
     pub(crate) async fn enter(&self, version: &Version, bytes: u64) -> SendTurn<'_> {
         if !self.is_used() {
             return SendTurn(None);
@@ -151,8 +152,7 @@ impl SendGate {
         changed.await;
     }
 
-    /// Waits until a delivery of a closed directory has reached its next write, and returns the versions of all such
-    /// deliveries.
+    /// Waits until at least one delivery was stopped before its next write, and returns the versions of all that were.
     pub(crate) async fn stopped(&self) -> Vec<VersionId> {
         loop {
             let stopped = std::mem::take(&mut *self.stopped.lock().unwrap_or_else(PoisonError::into_inner));
@@ -165,7 +165,7 @@ impl SendGate {
 }
 
 impl Senders {
-    /// Lets the sender with this number pass, or returns how long it must wait before it asks again.
+    /// Lets the sender with this number pass (`None`), or returns how long it must wait before it asks again.
     fn wait_for(&mut self, priority: Priority, number: u64, bytes: f64) -> Option<Duration> {
         let now = Instant::now();
         let higher = &self.sending[..priority as usize];
@@ -228,7 +228,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 drop(turn);
                 counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                // Reading the next bytes of the source.
+                // Stands for reading the next bytes of the source.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });
@@ -250,7 +250,7 @@ mod tests {
         let share = lower as f64 / (urgent + lower) as f64;
         assert!((0.03..0.08).contains(&share), "{lower} of {}: {share}", urgent + lower);
         assert!(count(&bulk) > 0 && count(&low) > 0, "whichever waits longest");
-        // A file that waits for its disk holds back nobody.
+        // A file that waits for its disk doesn't hold back the others.
         let before = count(&bulk);
         let other = self::gate();
         let bulk = send(&other, "films");

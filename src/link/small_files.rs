@@ -12,20 +12,22 @@ use super::channel_pool::{BESIDE_WORTH_BYTES, ChannelPool, LONG};
 use crate::settings::{SmallFiles, Vessel};
 use crate::transport::{FileLoop, Lead, Rank, Remote, SshEnvironment};
 
-/// The largest file that is sent to the loop, in bytes. A larger one would hold up the files behind it, and gains little
-/// from saved round trips.
+/// The largest file that is sent to the loop, in bytes. A larger one would hold up the files behind it, and would gain
+/// little from the saved round trips.
 pub(crate) const MOST_BYTES: u64 = 1 << 20;
-/// Number of files, and of bytes, that are on their way to the loop at once. Further files wait.
+/// Maximum number of files, and of bytes, that are in flight to the loop. Further files wait.
 const FILES: usize = 128;
 const BYTES: usize = 1 << 20;
-/// About the time that the vessel's processes need for one file in the loop, and the number of round trips that the loop
-/// saves. If the processes for all files take longer than the saved round trips, SFTP is used, which needs few processes.
+/// About the time that the vessel's processes need for one file in the loop, and the number of round trips that the
+/// loop saves. If the processes for all files take longer than the saved round trips, the files are sent over SFTP,
+/// which needs few processes.
 const EACH: Duration = Duration::from_millis(5);
 const SAVED: u32 = 5;
 
 /// Interval between checks whether large files are being sent.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long the connection beside large files is kept after the last one, and the pause after it could not be opened.
+/// How long the separate connection for small files is kept after the last large file, and the pause after it could not
+/// be opened.
 const REST: Duration = Duration::from_secs(60);
 
 /// The loop of one session, started once.
@@ -37,7 +39,8 @@ pub(crate) struct LoopSlot {
     bytes: Semaphore,
     /// The number of small files that are being delivered.
     running: AtomicUsize,
-    /// Held while the loop asks whether a file may be published. Other files for an unchecked place wait for the result.
+    /// Held while the loop asks whether a file may be published. Files for directories that are not checked yet wait
+    /// for the result.
     pub(crate) asking: Mutex<()>,
 }
 
@@ -50,7 +53,7 @@ enum State {
     Unusable,
 }
 
-/// A place for one file among those on their way to the loop.
+/// The right to send one file to the loop, counted among the files in flight until it is dropped.
 pub(crate) struct LoopTurn<'a> {
     file_loop: Arc<FileLoop>,
     _places: [SemaphorePermit<'a>; 2],
@@ -91,7 +94,7 @@ impl LoopSlot {
         self.running.store(files, Ordering::Relaxed);
     }
 
-    /// Returns whether so many small files are being delivered that SFTP is faster, and may be used for them.
+    /// Returns whether so many small files are being delivered that SFTP is faster, and the settings allow it.
     pub(crate) fn are_too_many(&self, remote: &Remote, vessel: &Vessel) -> bool {
         let worth = remote.main_channel().round_trip().max(LONG) * SAVED;
         vessel.small_files != SmallFiles::Shell
@@ -99,7 +102,7 @@ impl LoopSlot {
     }
 
     /// Waits for a turn for a file of `bytes` bytes, and starts the loop if there is none yet. `None` if there is no
-    /// loop.
+    /// usable loop.
     pub(crate) async fn turn(&self, remote: &Remote, vessel: &Vessel, bytes: u64) -> Option<LoopTurn<'_>> {
         let file = self.files.acquire().await.ok()?;
         let bytes = self.bytes.acquire_many(u32::try_from(bytes).ok()?).await.ok()?;
@@ -115,14 +118,14 @@ impl LoopSlot {
         self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cuts the connection beside large files off and discards unsent data.
+    /// Cuts off the separate connection for small files, and discards its unsent data.
     pub(crate) fn abandon(&self) {
         if let Some(beside) = self.beside().take() {
             beside.abandon();
         }
     }
 
-    /// Keeps a loop on a connection of its own while large files are sent on a long path; never returns.
+    /// Keeps a loop on a separate connection while large files are sent on a long path; never returns.
     pub(crate) async fn keep_beside(
         &self,
         remote: &Remote,
@@ -132,7 +135,7 @@ impl LoopSlot {
     ) {
         let mut busy_at = Instant::now();
         loop {
-            // An idle vessel costs nothing.
+            // Waits for work instead of checking at intervals, so that an idle vessel causes no load.
             if self.beside().is_none() {
                 channels.wait_for_work(BESIDE_WORTH_BYTES).await;
             }
@@ -160,7 +163,7 @@ impl LoopSlot {
         self.state.try_lock().map_or(true, |state| matches!(*state, State::New))
     }
 
-    /// Returns the running loop, and starts it if necessary.
+    /// Returns the running loop, and starts it the first time. `None` if it could not be started or has ended.
     pub(crate) async fn running(&self, remote: &Remote, vessel: &Vessel) -> Option<Arc<FileLoop>> {
         let mut state = self.state.lock().await;
         match &*state {

@@ -1,5 +1,5 @@
-//! Recovery from a connection that has stalled: a replacement is tried in parallel, and while much is still to be sent,
-//! a spare connection is kept ready.
+//! Recovery from a stalled connection: a replacement is opened in parallel, and while much is still to be sent, a spare
+//! connection is kept ready.
 //!
 //! After an outage of 10 s, TCP waits another 5 s before it sends anything again, and longer after longer outages. A
 //! connection without outstanding data has no such wait and works as soon as the link does. Opening a connection only
@@ -16,8 +16,8 @@ use crate::transport::{DialIn, Lead, Rank, Remote};
 
 /// Pause after a replacement connection could not be opened.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Interval between checks whether a spare connection is needed. Nothing is sent on a spare before it is used: with
-/// outstanding data during an outage, the spare would wait as long as the other connections.
+/// Interval between checks whether a spare connection is needed. Nothing is sent on the spare before it is used: with
+/// outstanding data during an outage, it would wait as long as the stalled connection.
 const LOOK: Duration = Duration::from_secs(1);
 /// Time that the stalled connection gets to resume by itself once the host is reachable again.
 const REPAIR: Duration = Duration::from_secs(2);
@@ -27,14 +27,14 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_secs(60);
 
 /// Opens a replacement connection whenever the vessel stops responding, until the vessel responds again. Returns the
-/// first replacement that works. If the session has sent nothing, opens none, because a replacement would work no
+/// first replacement that works. Opens none if the session has sent nothing, because a replacement would work no
 /// better, unless the vessel has dialled in again. Sets `connecting` while a replacement is being opened.
 pub(crate) async fn replacement(session: &Session, connecting: &AtomicBool) -> Remote {
     let Link { settings, environment, .. } = &session.link;
     let alone = Lead::alone(Rank::replacement());
     let mut spare = None;
     let mut tunnel = DialIn::look(&[&**settings]).await;
-    // Whether the vessel has dialled in again. Its earlier tunnel is then probably lost, even if no pending answer
+    // Whether the vessel has dialled in again. Its earlier tunnel is then probably lost, even if no overdue answer
     // shows that yet.
     let mut renewed = false;
     loop {
@@ -88,13 +88,13 @@ async fn carries_again(spare: &mut Option<Remote>) -> Remote {
     pending().await
 }
 
-/// Keeps a spare connection ready while there is enough to send; never returns.
+/// Keeps a spare connection ready while enough bytes are left to send; never returns.
 async fn keep_ready(session: &Session, spare: &mut Option<Remote>) {
     let Link { settings, environment, .. } = &session.link;
     let (mut answered, mut since) = (session.channels.answered(), Instant::now());
     if settings.ssh.socket().is_some() {
-        // A spare would go through the same tunnel. An address at a port of this host gets a spare, because the port
-        // may be forwarded over a separate link.
+        // A vessel that dials in to a socket gets no spare, because the spare would go through the same tunnel. A
+        // vessel whose address is a port of this host gets one, because the port may be forwarded over a separate link.
         return pending().await;
     }
     loop {

@@ -25,8 +25,8 @@ pub(crate) async fn prepare(remote: &Remote, vessel: &Vessel, instance: Instance
                 Ok(()) => (made, now),
                 Err(_) => (make(remote, temp_dir).await, remote.look(temp_dir).await),
             };
-            // Another process may have created TempDir concurrently, such as that of another configured vessel on the
-            // same host. Also, some servers ignore the requested mode.
+            // Another process may have created TempDir concurrently, for example a session of another configured vessel
+            // on the same host. Also, some servers ignore the requested mode.
             match (made, now) {
                 (Ok(()), Ok(Some(attrs))) if attrs.is_dir() && !is_open_to_others(&attrs) => return Ok(()),
                 (_, Ok(Some(attrs))) => attrs,
@@ -34,8 +34,8 @@ pub(crate) async fn prepare(remote: &Remote, vessel: &Vessel, instance: Instance
                 (Err(e), _) => return Err(explain(e).await),
             }
         }
-        // If TempDir could be created, it belongs to this account. The owner of an existing TempDir can't be checked,
-        // so files are delivered without it.
+        // If TempDir could be created, it belongs to this account. If not, it may exist, but its owner can't be
+        // checked, so files are delivered without it.
         Err(e) if e.is_refusal() => {
             return match make(remote, temp_dir).await {
                 Ok(()) => Ok(()),

@@ -1,7 +1,8 @@
-//! The deliveries that have requested a change of a final name on the vessel and have no answer yet.
+//! Tracks the deliveries that have requested a change of a final name on the vessel and have no answer yet.
 //!
-//! Such a request may take effect after its connection was given up, when a newer version has been published over another
-//! connection. So until that is no longer possible, no other delivery may use its paths.
+//! Such a request may still take effect after its connection was given up, even after a newer version was published
+//! over another connection. Until that is no longer possible, no other delivery may use the paths of the delivery that
+//! sent the request.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,14 +11,14 @@ use tokio::sync::Notify;
 
 use crate::records::DeliveryId;
 
-/// The deliveries with unanswered changes, and how many each has.
+/// The number of unanswered changes of each delivery that has any.
 #[derive(Default)]
 pub(crate) struct UnansweredChanges {
     deliveries: Mutex<HashMap<DeliveryId, usize>>,
     answered: Notify,
 }
 
-/// A change that was requested. Without [`Change::answered`], it stays unanswered.
+/// A requested change. It counts as unanswered until [`Change::answered`] is called, even if this value is dropped.
 #[must_use]
 pub(crate) struct Change<'a> {
     changes: &'a UnansweredChanges,

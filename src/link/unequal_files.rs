@@ -1,14 +1,15 @@
-//! Remembers which files on a vessel were compared with a version and differ, so that they are not copied.
+//! Remembers which files on a vessel were compared with a version and differ, so that they are not compared again.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::records::VersionId;
 
-/// The maximum number of pairs that are remembered. All are forgotten beyond it; then files are compared once more.
+/// Maximum number of pairs that are remembered. Beyond it, all are forgotten, and files are compared once more.
 const MOST: usize = 4096;
 
-/// Pairs of versions: one to be delivered, and a delivered one whose file on the vessel cannot be copied for it.
+/// Pairs of versions: one that is to be delivered, and a delivered one whose file on the vessel cannot be copied for
+/// it.
 #[derive(Default)]
 pub(crate) struct UnequalFiles(Mutex<HashSet<(VersionId, VersionId)>>);
 
@@ -29,7 +30,7 @@ impl UnequalFiles {
         pairs.extend(delivered.iter().map(|delivered| (wanted, *delivered)));
     }
 
-    /// Takes over the knowledge from an earlier connection to the same host.
+    /// Takes over the pairs from an earlier connection to the same host.
     pub(crate) fn learn_from(&self, earlier: &Self) {
         let known = earlier.pairs().clone();
         self.pairs().extend(known);

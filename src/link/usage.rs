@@ -1,7 +1,8 @@
-//! The bytes on the links by day, as counted since the program started and as recorded before.
+//! Sums of the bytes on the links by day: those counted since the program started, and those recorded in the ledger
+//! before.
 //!
-//! A query for a sum reads the meters first, so that a budget is compared with the current number of bytes. Counted
-//! bytes that are not in the ledger yet are handed out for recording, day by day, so that the ledger's sums are the
+//! A query for a sum reads the meters first, so that a budget is compared with the current number of bytes. Callers
+//! take the counted bytes that are not in the ledger yet, by day, and record them, so that the ledger's sums become the
 //! same.
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,15 +17,16 @@ use crate::records::{LinkBytes, UtcDay, WayOf};
 use crate::settings::{Limit, Reserve};
 use crate::transport::LinkMeters;
 
-/// How long a reading of the meters is used again.
+/// How long a reading of the meters is reused.
 const FRESH: Duration = Duration::from_millis(10);
-/// A limit with less room than this counts as spent: the end of a session and a login take some kilobytes.
+/// A limit with fewer bytes left than this counts as spent, because the end of a session and a login take some
+/// kilobytes.
 const LEAST_ROOM: u64 = 48 << 10;
-/// Number of days with bytes that are kept here: enough for this month and, after a clock was set back, for the previous
-/// one. A clock that is ahead for a while adds its days, and only as many other days are dropped.
+/// Maximum number of days with bytes that are kept in memory: enough for this month and, after a clock was set back,
+/// for the previous one. If the clock is ahead for a while, its wrong days displace only as many right ones.
 const MOST_DAYS: u32 = 62;
 
-/// Whose bytes are summed.
+/// The vessel or the link whose bytes are summed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Payer {
     /// A vessel, over all its ways.
@@ -90,7 +92,7 @@ impl Part {
     }
 }
 
-/// The sums. Cheap to clone; clones share them.
+/// The sums of bytes by payer and day. Cheap to clone; clones share the sums.
 #[derive(Clone)]
 pub struct LinkUsage {
     book: Arc<Mutex<Book>>,
@@ -114,7 +116,7 @@ struct Book {
 }
 
 impl LinkUsage {
-    /// Begins with the sums in the ledger. To be called before any connection is made.
+    /// Loads the sums from the ledger. Must be called before any connection is opened.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -135,7 +137,7 @@ impl LinkUsage {
             let payer = way.map_or(Payer::Vessel(vessel), |way| Payer::Link(LinkName::new(&way)));
             book.add(payer, day, bytes);
         }
-        // After a crash, the last bytes were not recorded. All that were allowed count as used.
+        // After a crash, the ledger's sums lack the last bytes. So all bytes that the ceiling allowed count as used.
         for (payer, day, bytes) in ledger.ceilings(today, MOST_DAYS).await? {
             if let Some(payer) = Payer::of(&payer) {
                 let used = book.days.entry(payer).or_default().entry(day).or_default();
@@ -145,8 +147,8 @@ impl LinkUsage {
         Ok(Self { book: Arc::new(Mutex::new(book)), ledger: ledger.clone() })
     }
 
-    /// Reads again the sums that other shores change: those of the links, and those of `vessels`, which this shore now takes
-    /// over. All bytes that the previous shore was allowed to send to such a vessel count as used.
+    /// Reads the sums again that other shores change: those of the links, and those of `vessels`, which this shore now
+    /// takes over. All bytes that the previous shore was allowed to send to such a vessel count as used.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -196,12 +198,12 @@ impl LinkUsage {
         Ok(())
     }
 
-    /// At a clean stop, lowers the ceilings that this program wrote to the used bytes, so that the next start counts exactly
-    /// these.
+    /// At a clean stop, lowers each ceiling that this program wrote to the used bytes, so that the next start counts
+    /// exactly these. Removes the ceiling if the ledger's sums contain all used bytes.
     ///
     /// After a crash, all allowed bytes count as used, although the ledger's sums don't contain them; they stay counted
-    /// after further stops. A ceiling that another shore has changed since is kept. If there are other shores (`is_shared`),
-    /// the ceilings of links are kept, because these shores may be using them.
+    /// after further stops. A ceiling that another shore has changed meanwhile is kept. If there are other shores
+    /// (`is_shared`), the ceilings of links are kept, because those shores may be using them.
     ///
     /// # Errors
     /// When the ledger can't be used.
@@ -229,10 +231,11 @@ impl LinkUsage {
         Ok(())
     }
 
-    /// Returns the bytes of both directions from a day on.
+    /// Returns the bytes of a payer in both directions, from the day `first` on.
     ///
-    /// Days after today count too, because the clock may have been set back. Days more than `MOST_DAYS` after today don't
-    /// count, because the clock was wrong then, unless no recent day has bytes: then the clock is wrong now.
+    /// Days after today count too, because the clock may have been set back. Days more than `MOST_DAYS` after today
+    /// don't count, because the clock was wrong then. But if no recent day has bytes, the clock is wrong now, and all
+    /// days count.
     pub fn used(&self, payer: &Payer, first: UtcDay) -> u64 {
         let mut book = self.book();
         book.read();
@@ -301,7 +304,7 @@ impl LinkUsage {
         self.book().is_limited
     }
 
-    /// Returns the counted bytes that are not in the ledger yet.
+    /// Returns the counted bytes that are not in the ledger yet, and then treats them as recorded.
     pub fn take_unrecorded(&self) -> HashMap<UtcDay, Vec<(WayOf, LinkBytes)>> {
         let mut book = self.book();
         book.read_at = None;
@@ -320,7 +323,7 @@ impl LinkUsage {
         book.unrecorded.values().map(LinkBytes::total).sum()
     }
 
-    /// Takes back the bytes that could not be recorded.
+    /// Adds the bytes that could not be recorded to the unrecorded ones again.
     pub fn put_back(&self, day: UtcDay, ways: Vec<(WayOf, LinkBytes)>) {
         let mut book = self.book();
         for (way, bytes) in ways {
@@ -380,7 +383,7 @@ fn keep_nearest(days: &mut BTreeMap<UtcDay, u64>, today: UtcDay) {
 mod tests {
     use super::*;
 
-    /// After a crash, all bytes that were allowed count as used, also after any number of clean stops.
+    /// After a crash, all bytes that were allowed count as used, even after any number of clean stops.
     #[tokio::test]
     async fn what_a_crash_may_have_cost_stays_counted_over_clean_stops() {
         let dir = tempfile::tempdir().unwrap();
@@ -398,7 +401,7 @@ mod tests {
         ledger.close().await.unwrap();
     }
 
-    /// The sums of a clock that is set to a time, and back.
+    /// The clock is set ahead by 5000 days, and back, twice.
     #[tokio::test]
     async fn a_clock_that_was_far_ahead_for_a_while_neither_forgets_bytes_nor_adds_to_later_budgets() {
         const DAY: i64 = 86_400_000;
@@ -425,13 +428,14 @@ mod tests {
             ledger.add_link_bytes(ahead, &bytes(7000)).await.unwrap();
         }
         assert_eq!(usage.used(&payer, ahead), 14_000);
-        // Started while the clock is ahead, and not.
+        // The usage of programs that were started before the clock was ahead, while it was ahead, and afterwards.
         let started = LinkUsage::load(&ledger, LinkMeters::default(), clock.clone()).await.unwrap();
         set(now);
         for usage in [usage, started, LinkUsage::load(&ledger, LinkMeters::default(), clock.clone()).await.unwrap()] {
             assert_eq!(usage.used(&payer, today), 100);
             assert_eq!(usage.used(&payer, UtcDay(today.0 - 30)), 3100);
-            // A clock that is far behind, as of a host without a battery, spends nothing twice.
+            // With a clock that is far behind, like that of a host without a battery, no bytes become available a
+            // second time.
             set(1000);
             assert!(usage.used(&payer, UtcDay(0)) >= 3100);
             set(now);
@@ -439,7 +443,8 @@ mod tests {
         ledger.close().await.unwrap();
     }
 
-    /// A shore that ends leaves what other shores may still use: their vessels, and the links of all.
+    /// A shore that stops keeps the ceilings that other shores may still use: those of vessels that they serve now, and
+    /// those of all links.
     #[tokio::test]
     async fn a_clean_stop_leaves_the_ceilings_of_other_shores() {
         let dir = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// How long to wait for the disks. For a disk that takes longer, its last answer is returned.
+/// How long to wait for the disks. A disk that takes longer is reported with its last answer.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Maximum age of an answer that still counts as current.
@@ -26,7 +26,7 @@ pub struct FreeSpace {
 }
 
 impl FreeSpace {
-    /// Returns whether the answer is current, and not an old one of a disk that no longer responds.
+    /// Returns whether the answer is less than 2 s old. Older answers come from a disk that no longer responds.
     pub fn is_fresh(&self) -> bool {
         self.at.elapsed() < FRESH
     }
@@ -40,13 +40,14 @@ pub struct FreeSpaces(Arc<Mutex<HashMap<PathBuf, Asked>>>);
 #[derive(Default)]
 struct Asked {
     last: Option<FreeSpace>,
-    /// A channel that closes when the pending query is answered; `None` before the first query.
+    /// A channel that closes when the last query is answered; `None` before the first query.
     under_way: Option<watch::Receiver<()>>,
 }
 
 impl FreeSpaces {
-    /// Returns the free space at each of these paths, current or as last known; `None` if the path does not exist or
-    /// its disk never answered. Each path has at most one thread that waits for its disk.
+    /// Returns the free space at each of these paths, current or as last known; `None` if the last query failed, for
+    /// example because the path does not exist, or if the disk never answered. Each path has at most one thread that
+    /// waits for its disk.
     pub async fn at(&self, paths: &[PathBuf]) -> Vec<Option<FreeSpace>> {
         let asked: Vec<_> = paths.iter().map(|path| self.ask(path)).collect();
         let all = async {

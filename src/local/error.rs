@@ -96,8 +96,8 @@ impl DiskError {
         matches!(self, Self::Io { source, .. } if gone(source))
     }
 
-    /// Converts the error to a fault. The fault's scope says whether the file is parked, or the attempt repeated once
-    /// the shore is repaired.
+    /// Converts the error to a fault. The fault's scope says whether the file is parked, or whether the attempt is
+    /// repeated once the shore is repaired.
     pub fn fault(&self) -> Fault {
         self.sorted().of(Cause::Source)
     }

@@ -5,15 +5,16 @@ use std::path::Path;
 use rustix::fs::{Stat, stat};
 use rustix::process::geteuid;
 
-/// Returns whether users other than root and this program's user may replace files in a directory: its owner, or users
-/// with write permission by group or others, unless the sticky bit limits them to their own files.
+/// Returns whether any user except root and this program's user may replace files in a directory. The owner may; the
+/// group or all users may if they have write permission and the sticky bit is not set.
 pub(super) fn others_may_write(directory: &Stat) -> bool {
     let owner = directory.st_uid;
     let theirs = owner != 0 && owner != geteuid().as_raw();
     theirs || (directory.st_mode & 0o022 != 0 && directory.st_mode & 0o1000 == 0)
 }
 
-/// Returns which other users may change a location, in words; `None` if only root and this program's user may.
+/// Returns which other users may change a location, in words; `None` if only root and this program's user may, or if
+/// the status of the location cannot be read.
 pub fn exposed_to(location: &Path) -> Option<String> {
     let directory = stat(location).ok()?;
     if !others_may_write(&directory) {

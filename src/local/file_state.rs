@@ -66,7 +66,7 @@ impl Kind {
 }
 
 impl Kind {
-    /// Returns why such an entry is skipped, as a clause about "it".
+    /// Returns the reason why the entry is skipped, as a clause that calls the entry "it".
     pub fn why_skipped(self) -> String {
         match self {
             Self::Unreadable(errno) => format!("its status cannot be read ({})", io_error(errno)),
@@ -105,7 +105,7 @@ pub enum FileState {
     },
     /// The path does not exist.
     Gone,
-    /// The path has another kind, and is neither followed nor opened.
+    /// The path is not a regular file, and is neither followed nor opened.
     NotAFile(Kind),
 }
 
@@ -118,7 +118,7 @@ pub enum PathState {
     Directory(Found),
     /// The path does not exist.
     Gone,
-    /// The path has another kind, and is skipped.
+    /// The path is something else, and is skipped.
     Skipped(Kind),
 }
 
@@ -151,13 +151,13 @@ fn stamp_of_stat(stat: &Stat) -> FileStamp {
     }
 }
 
-/// Opens a location as the root of further paths.
+/// Opens a location, so that paths below it can be accessed.
 pub(super) fn open_location(location: &Path) -> Result<Root, DiskError> {
     let unopened = |errno: Errno| DiskError::Location { act: "open", path: location.into(), source: errno.into() };
     Root::open(location).map_err(unopened)
 }
 
-/// Returns the state of a name in an open directory; `path` is its path below the location.
+/// Returns the state of the entry `name` in an open directory; `path` is the entry's path below the location.
 pub(super) fn classify_in(
     directory: BorrowedFd<'_>,
     name: &OsStr,
@@ -205,7 +205,7 @@ fn traits_of(stat: &Stat, rules: &Rules) -> Traits {
     Traits { kind, stamp, mode: stat.st_mode & 0o7777, owner }
 }
 
-/// Returns the numeric owner and group.
+/// Returns the numeric owner and group of a file.
 pub(super) fn owner_of(meta: &Metadata) -> (u32, u32) {
     (meta.uid(), meta.gid())
 }

@@ -1,7 +1,8 @@
 //! The shore's disk: scans, reads and watches directories, and moves away delivered files.
 //!
-//! No other module accesses the source files. All functions here block, except those of [`SourceCache`], through which
-//! sources are sent: it is async and has its own blocking threads. A file is identified by its [`FileStamp`].
+//! No other module accesses the source files. All functions here block the calling thread, except the async ones.
+//! Sources are read for sending through [`SourceCache`], which is async and has its own blocking threads. A file is
+//! identified by its [`FileStamp`].
 //!
 //! All paths below a location are accessed through [`Root`](crate::root::Root), which follows no links, because a link
 //! can lead out of the directory. With `Links = follow`, sources are examined and read through links wherever they

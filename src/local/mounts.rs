@@ -1,8 +1,9 @@
 //! Lists the file systems mounted in and below a location, from the kernel's mount table.
 //!
-//! When a disk is unmounted, or covered by another mount, its files vanish although nobody deleted them. The table is
-//! read, and not the device numbers of directories, because it also lists bind mounts, which have the same device as
-//! their surroundings, and mounts of single files. The file systems themselves are only asked for their ID (`f_fsid`).
+//! When a disk is unmounted, or covered by another mount, its files vanish although nobody deleted them. This module
+//! reads the mount table instead of the device numbers of directories, because the table also lists mounts of single
+//! files, and bind mounts, which have the same device number as the directories around them. The file systems
+//! themselves are only asked for their ID (`f_fsid`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -77,14 +78,15 @@ impl Mounts {
         look.done()
     }
 
-    /// Returns whether no file system was mounted or unmounted below the location between this reading and `other`.
+    /// Returns whether this reading and `other` show the same mounts below the location.
     pub fn are_as_in(&self, other: &Self) -> bool {
         self.differences(other).is_empty()
     }
 
     /// Returns the paths at which a file system was mounted or unmounted between this reading and `other`.
     pub fn differences(&self, other: &Self) -> BTreeSet<Vec<u8>> {
-        // The kernel may give the ID of an unmounted file system to the next one.
+        // The kernel may give the mount ID of an unmounted file system to the next one, so mounts with the same ID are
+        // compared too.
         let is_other = |path: &&Vec<u8>| {
             self.numbers.get(*path) != other.numbers.get(*path)
                 || match (self.mount_at(path), other.mount_at(path)) {
@@ -134,7 +136,7 @@ impl Mounts {
     }
 }
 
-/// Returns the expected mount at a path below `around` if nothing else is mounted there.
+/// Returns the mount that is expected at a path below `around` if nothing else is mounted there.
 fn below(around: &Mount, path: &[u8]) -> Mount {
     let rest = Path::new(OsStr::from_bytes(path)).strip_prefix(OsStr::from_bytes(&around.path));
     let within = match rest {
@@ -146,13 +148,13 @@ fn below(around: &Mount, path: &[u8]) -> Mount {
     Mount { within: within.as_os_str().as_bytes().to_vec(), path: path.to_vec(), ..around.clone() }
 }
 
-/// A mount that differs from every other one. It is remembered for a path at which a file system was mounted during a scan:
-/// the scan may have found the files of before, or those of the new file system.
+/// Returns a mount that differs from every real one. It is recorded for a path at which a file system was mounted or
+/// unmounted during a scan, because the scan may have found the files of the old or of the new file system.
 pub fn uncertain(path: Vec<u8>) -> Mount {
     Mount { path, file_system: Vec::new(), source: Vec::new(), within: Vec::new(), fsid: 0 }
 }
 
-/// Describes a remembered mount, to be printed after "it".
+/// Describes a remembered mount, to be printed after the word "it".
 fn earlier(mount: &Mount) -> String {
     match mount.file_system.is_empty() {
         true => "was mounted while the directory was scanned".to_owned(),
@@ -173,7 +175,7 @@ fn join(above: &Path, below: &[u8]) -> PathBuf {
     if below.is_empty() { above.to_owned() } else { above.join(OsStr::from_bytes(below)) }
 }
 
-/// The mount table at some time, to be compared with the current mounts later.
+/// A copy of the mount table at some time, to be compared with the current mounts later.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MountTable {
     location: PathBuf,
@@ -212,12 +214,13 @@ fn entries() -> Result<Vec<Entry>, DiskError> {
     Ok(parse(&table))
 }
 
-/// Source of file system IDs.
+/// Where the IDs of file systems come from.
 #[derive(Clone, Copy)]
 enum Fsids<'a> {
-    /// The file systems are asked.
+    /// Query the mounted file systems.
     Ask,
-    /// The file systems may not be mounted any more. Those without an ID here count as without one.
+    /// Use these IDs, by mount ID, because the file systems may no longer be mounted. A mount that is not listed here
+    /// counts as having no ID.
     Known(&'a HashMap<u64, u64>),
 }
 
@@ -226,7 +229,7 @@ struct FileState<'a> {
     location: &'a Path,
     entries: Vec<Entry>,
     fsids: Fsids<'a>,
-    /// File system IDs that were asked for, by mount ID.
+    /// IDs of the file systems that were queried, by mount ID.
     asked: HashMap<u64, u64>,
     places: BTreeMap<Vec<u8>, Option<Mount>>,
     numbers: BTreeMap<Vec<u8>, u64>,
@@ -242,7 +245,7 @@ impl<'a> FileState<'a> {
         Mounts { places: self.places, numbers: self.numbers }
     }
 
-    /// Records the mount at a path, which resolves to `whole`, and all mounts below it.
+    /// Records the mount at the path `place`, and all mounts below it. `whole` is the full path with all links resolved.
     fn around(&mut self, place: &[u8], whole: &Path, followed: bool) {
         let found = self.at(place, whole, followed);
         self.places.insert(place.to_vec(), found);
@@ -293,8 +296,9 @@ impl<'a> FileState<'a> {
         self.holding(&entry.point).is_some_and(|at| self.entries[at].id == entry.id)
     }
 
-    /// Returns the index of the mount that contains a path; the path must not contain links. Where several mount points
-    /// are on the path, the shortest one wins, because it covers mounts that were made below it earlier.
+    /// Returns the index of the mount that contains a path; the path must not contain links. If several mounts with the
+    /// same parent are on the path, the one with the shortest mount point counts: it was mounted last and covers the
+    /// others.
     fn holding(&self, path: &Path) -> Option<usize> {
         let ids: HashSet<u64> = self.entries.iter().map(|entry| entry.id).collect();
         let is_root =
@@ -328,9 +332,9 @@ struct Entry {
 }
 
 impl Entry {
-    /// Returns the source with its mounted directory, as `findmnt` shows it. For a followed link only the mount that it
-    /// leads into is recorded, so retargeting a link within the same mount does not count as a change of the file
-    /// system.
+    /// Returns the source with its mounted directory, in the format of `findmnt`. For a followed link, this is all that
+    /// is recorded about the target, so a link that is redirected within the same mount does not count as a change of
+    /// the file system.
     fn with_root(&self) -> Vec<u8> {
         let root = self.root.as_os_str().as_bytes();
         if root == b"/" { self.source.clone() } else { [&self.source[..], b"[", root, b"]"].concat() }
@@ -372,7 +376,7 @@ mod tests {
     use super::*;
 
     fn look(table: &str) -> FileState<'static> {
-        // These mounts do not exist on this machine, so nothing can be asked for their IDs.
+        // These mounts do not exist on this machine, so their file systems cannot be asked for an ID.
         static NONE: LazyLock<HashMap<u64, u64>> = LazyLock::new(HashMap::new);
         FileState::new(Path::new("/srv/in"), parse(table.as_bytes()), Fsids::Known(&NONE))
     }

@@ -1,7 +1,7 @@
 //! Lists the files that other processes have open for writing, as far as `/proc` shows them.
 //!
-//! `/proc` is read as a whole, and the result serves all queries within a short time. Only files with a matching inode
-//! number are accessed, because accessing a file on a hung file system would hang too.
+//! The whole of `/proc` is read at once, and the result serves all queries within a short time. A query only accesses
+//! open files with the same inode number, because accessing a file on a hung file system would hang too.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,7 +18,7 @@ pub(super) struct OpenFiles {
     /// Descriptors that are open for writing, by the inode number of their file. The same number may exist on several
     /// file systems.
     writers: HashMap<u64, Vec<PathBuf>>,
-    /// Whether the files of every process could be read.
+    /// Whether the open files of every process could be read.
     complete: bool,
 }
 
@@ -48,7 +48,7 @@ impl OpenFiles {
             }
         };
         for descriptor in descriptors.flatten() {
-            // The mode of the descriptor's link in `/proc` shows how the file is open.
+            // The permission bits of the descriptor's link in `/proc` show how the file is open.
             let may_write = descriptor.path().symlink_metadata().is_ok_and(|meta| meta.mode() & 0o200 != 0);
             if !may_write {
                 continue;
@@ -60,7 +60,7 @@ impl OpenFiles {
         }
     }
 
-    /// Returns whether a file (device, inode) is open for writing; `None` if that is unknown.
+    /// Returns whether another process has a file (device, inode) open for writing; `None` if that is unknown.
     pub(super) fn holds(&self, file: (u64, u64)) -> Option<bool> {
         let is_it = |descriptor: &PathBuf| fs::metadata(descriptor).is_ok_and(|meta| (meta.dev(), meta.ino()) == file);
         let found = self.writers.get(&file.1).is_some_and(|descriptors| descriptors.iter().any(is_it));

@@ -17,8 +17,8 @@ pub fn classify(rules: &Rules, path: &RelPath) -> Result<PathState, DiskError> {
     OpenLocation::open(rules)?.classify(path)
 }
 
-/// The location of a directory, opened once for many paths below it. Must be kept only briefly, because a file system that
-/// is mounted over the location meanwhile is not noticed.
+/// The location of a directory, opened once for many paths below it. Keep it only briefly: it does not notice a file
+/// system that is mounted over the location meanwhile.
 pub struct OpenLocation<'a> {
     rules: &'a Rules,
     root: Root,
@@ -28,7 +28,7 @@ impl<'a> OpenLocation<'a> {
     /// Opens a directory's location.
     ///
     /// # Errors
-    /// [`DiskError::Location`] when it is missing.
+    /// [`DiskError::Location`] when the location can't be opened.
     pub fn open(rules: &'a Rules) -> Result<Self, DiskError> {
         Ok(Self { rules, root: open_location(rules.location())?.following(rules.follows()) })
     }
@@ -36,7 +36,7 @@ impl<'a> OpenLocation<'a> {
     /// Returns the state of a path under the rules of the directory.
     ///
     /// # Errors
-    /// When its status can't be read.
+    /// When the status of the path can't be read.
     pub fn classify(&self, path: &RelPath) -> Result<PathState, DiskError> {
         let Self { rules, root } = self;
         let seen = root.holder(path.as_path()).and_then(|holder| classify_in(holder.as_fd(), holder.name, rules, path));

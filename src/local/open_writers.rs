@@ -1,11 +1,11 @@
-//! Detects whether a file is open for writing. Asks these sources, the most reliable first:
+//! Detects whether a file is open for writing. Uses the following methods, the most reliable first:
 //!
-//! 1. The kernel, by a read lease: reliable, and the only source that knows files opened before this program started.
-//!    Needs ownership of the file or `CAP_LEASE`. On a shared file system it only knows the writers of this host.
-//! 2. The watcher's events: the file was written and not closed, or closed.
-//! 3. `/proc`, as far as it is readable; other users' processes need privileges.
-//! 4. The file's age, if no other source can tell. The file must be unchanged for longer than its writer is likely to
-//!    pause. This time grows with the duration of writing so far and with the file's size.
+//! 1. The kernel's read leases. They are reliable, even for files that were opened before this program started. A lease
+//!    needs ownership of the file or `CAP_LEASE`. On a shared file system it only shows the writers of this host.
+//! 2. The watcher's events, which show that a file was written and not yet closed, or that it was closed.
+//! 3. `/proc`, as far as it is readable; the files of other users' processes are readable only with privileges.
+//! 4. The file's age, if nothing else can tell. The file must be unchanged for longer than its writer is likely to
+//!    pause. This time grows with the time that the writing has taken so far, and with the file's size.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -22,20 +22,20 @@ use crate::names::RelPath;
 
 /// Minimum interval between two reads of `/proc`, and between two queries of the type of one file system.
 const PROC_AGE: Duration = Duration::from_secs(1);
-/// How long a file may still look open after its close event, because the kernel reports a close shortly before it
-/// counts the file as closed; and the time between two checks.
+/// For this long after its close event a file may still look open, because the kernel reports a close shortly before it
+/// counts the file as closed. Such a file is checked again every `CLOSING_STEP`.
 const CLOSING: Duration = Duration::from_millis(200);
 const CLOSING_STEP: Duration = Duration::from_millis(2);
 /// Minimum assumed speed of a writer that cannot be detected, in bytes per second.
 const SLOW_WRITER: u64 = 4 << 20;
 /// The longest time that a file must be unchanged, unless `SettleTime` is longer.
 const LONGEST_QUIET: Duration = Duration::from_secs(600);
-/// The longest time that a file which was closed once must be unchanged before it retires.
+/// The longest time that a file must be unchanged before it retires, if it was closed only once.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
-/// File systems that other hosts, or programs behind them, can write to without this kernel's knowledge: `f_type` of
-/// AFS, its kernel module, Ceph, CIFS, Coda, FUSE, GFS2, GPFS, Lustre, NFS, OCFS2, 9P, SMB, SMB 2 and VirtualBox's
-/// shared folders.
+/// The types (`f_type`) of file systems that other hosts, or the programs that implement them, can write to without
+/// this kernel's knowledge: AFS, AFS of the kernel's own module, Ceph, CIFS, Coda, FUSE, GFS2, GPFS, Lustre, NFS,
+/// OCFS2, 9P, SMB, SMB 2 and VirtualBox's shared folders.
 const SHARED: [u32; 15] = [
     0x5346_414F,
     0x6B41_4653,
@@ -68,7 +68,7 @@ pub enum Verdict {
 /// The last reading of `/proc`, with its time.
 type ReadAt = (Instant, Arc<OpenFiles>);
 
-/// When a device was last asked whether it is a shared file system, the device, and the answer.
+/// The last check whether a device holds a shared file system: its time, the device, and the result.
 type SharedAt = (Instant, u64, bool);
 
 /// Detects writers of the files of one directory. Clones share their state.
@@ -86,7 +86,7 @@ impl Writers {
         Self { settle_time, witness: Witness::default(), open_files: Arc::default(), shared: Arc::default() }
     }
 
-    /// Returns the record that the watcher fills.
+    /// Returns the records of the watcher's events, which the watcher fills.
     pub fn witness(&self) -> &Witness {
         &self.witness
     }
@@ -101,8 +101,8 @@ impl Writers {
         }
     }
 
-    /// Returns whether a file is on a shared file system. The answer for the last device is kept for a moment, because
-    /// many files of one directory are checked at once.
+    /// Returns whether a file is on a shared file system. Keeps the answer for the last device for 1 s, because many
+    /// files of one directory are checked at once.
     fn is_shared(&self, file: &File, device: u64) -> bool {
         let mut last = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         match *last {
@@ -115,7 +115,7 @@ impl Writers {
         }
     }
 
-    /// Same as [`judge`](Self::judge), for a file that could not be opened or does not support leases.
+    /// Decides like [`judge`](Self::judge), for a file that could not be opened or does not support leases.
     pub fn judge_without_lease(&self, path: &RelPath, meta: &Metadata) -> Verdict {
         match self.witness.seen(path) {
             Seen::Open if self.is_in_proc(meta) != Some(false) => return Verdict::Open,
@@ -149,13 +149,13 @@ impl Writers {
         }
     }
 
-    /// Returns how long a file must be unchanged before it retires, because its writer may reopen it by name or change
-    /// its mode or times: `SettleTime`, but at most 10 s for a file that was closed only once.
+    /// Returns how long a file must be unchanged before it retires: `SettleTime`, but at most 10 s for a file that was
+    /// closed only once. This leaves the writer time to reopen the file by name, or to change its mode or times.
     pub fn rest(&self, path: &RelPath) -> Duration {
         if self.witness.comes_back(path) { self.settle_time } else { self.settle_time.min(LONGEST_REST) }
     }
 
-    /// Returns how long the record of a closed file remains valid.
+    /// Returns how long the close event of a file counts as proof that the file is closed.
     fn keep(&self) -> Duration {
         self.settle_time.max(LONGEST_REST) * 2
     }
@@ -182,18 +182,20 @@ impl Writers {
     }
 }
 
-/// Returns whether a directory is on a file system that others can write to without this kernel's knowledge.
+/// Returns whether a directory is on a file system that other hosts or programs can write to without this kernel's
+/// knowledge.
 pub fn is_shared(directory: &Path) -> bool {
     statfs(directory).is_ok_and(|fs| is_among_shared(fs.f_type))
 }
 
-/// File system types have 32 bits and are sign-extended where the field is longer.
+/// Returns whether a file system type is in `SHARED`. Types have 32 bits; where the field is longer, they are
+/// sign-extended.
 fn is_among_shared(f_type: impl TryInto<i64>) -> bool {
     f_type.try_into().is_ok_and(|f_type| SHARED.contains(&(f_type as u32)))
 }
 
-/// Returns the time since the last change of a file's content or metadata (ctime). `None` if that is more than 1 h in
-/// the future: the clock was set back, or belongs to another host.
+/// Returns the time since the last change of a file's content or metadata (ctime). `None` if the ctime is more than 1 h
+/// in the future, because the clock was set back or the time comes from another host's clock.
 pub(super) fn quiet_for(meta: &Metadata) -> Option<Duration> {
     let at = |seconds: i64, nanos: i64| Duration::new(seconds.max(0) as u64, nanos.clamp(0, 999_999_999) as u32);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

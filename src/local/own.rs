@@ -1,4 +1,4 @@
-//! Detects the program's own files under any name: through a link, a bind mount or as a hard link.
+//! Detects the program's own files under any name, even if the name is a link or a hard link or is in a bind mount.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,8 +25,8 @@ pub(super) struct Own {
     known: Mutex<Known>,
 }
 
-/// Devices and inodes of the program's own files. They are looked up again when they are old, and when the checked file has
-/// changed after the lookup, because it may be a new file of the program.
+/// Devices and inodes of the program's own files. They are looked up again after `FRESH`. Those in `changing` are also
+/// looked up again if the checked file has changed since the lookup, because it may be a new file of the program.
 #[derive(Debug, Default)]
 struct Known {
     fixed: Vec<(u64, u64)>,
@@ -64,8 +64,8 @@ impl Own {
     }
 }
 
-/// Returns the copies of the ledger that were made before upgrades. Their number can't be known from the settings; they
-/// are made before anything is read from a Location.
+/// Returns the copies of the ledger that were made before upgrades. The directory is listed, because the settings don't
+/// tell how many copies exist. All copies are made before anything is read from a `Location`.
 fn upgrade_copies(ledger: Option<&Path>) -> BTreeSet<PathBuf> {
     let Some((ledger, directory)) = ledger.and_then(|ledger| Some((ledger.file_name()?, ledger.parent()?))) else {
         return BTreeSet::new();

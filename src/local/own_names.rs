@@ -1,9 +1,9 @@
-//! Our own names below a location: `processed/`, `expired/`, and temporary files.
+//! Names that this program uses below a location: `processed/`, `expired/`, and temporary files.
 
 /// The directory for retired sources.
 pub const PROCESSED: &str = "processed";
 
-/// The directory for sources that expired before any vessel had them.
+/// The directory for sources that expired before any vessel had received them.
 pub const EXPIRED: &str = "expired";
 
 /// Prefix of the names of unfinished copies in `processed/`.

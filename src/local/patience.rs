@@ -1,9 +1,10 @@
-//! Calls a disk with a timeout, because it may hang: a mount whose server is down answers no call.
+//! Calls a disk with a timeout, because a call may hang, for example on a mount whose server is down.
 
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Runs `ask` on its own thread; `None` if it doesn't finish in time. The thread ends when the disk answers.
+/// Runs `ask` on its own thread; `None` if it doesn't finish in time or the thread can't be started. After a timeout,
+/// the thread continues until the disk answers.
 pub fn within<T: Send + 'static>(limit: Duration, ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (answer, answered) = mpsc::sync_channel(1);
     let asking = std::thread::Builder::new().name("disk probe".into());

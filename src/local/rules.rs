@@ -1,5 +1,5 @@
 //! The rules, from the settings, that decide by name, depth, kind and size which entries of a directory are replicated.
-//! No file access.
+//! Except for the detection of the program's own files, they don't access the disk.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -38,13 +38,13 @@ impl Rules {
             || !(settings.include.is_empty() || settings.include.reaches(path.as_path(), false))
     }
 
-    /// Returns whether a directory is entered, judging by its path.
+    /// Returns whether a directory's path allows that the directory is entered.
     pub fn enters(&self, path: &RelPath) -> bool {
         self.0.recursive && !self.is_out_of_reach(path) && !self.0.exclude.covers(path.as_path(), true)
     }
 
-    /// Returns whether directories themselves are taken. With `Include` they are not, because then only directories
-    /// that contain files are created.
+    /// Returns whether directories themselves are replicated. With `Include` they are not: then only directories that
+    /// contain files are created.
     pub fn takes_directories(&self) -> bool {
         self.0.is_mirror() && self.0.recursive && self.0.include.is_empty()
     }
@@ -84,7 +84,7 @@ impl Rules {
         self.0.recursive
     }
 
-    /// Returns whether a path is too deep, in `processed/` or `expired/`, or a temporary name of ours.
+    /// Returns whether a path is too deep, is in `processed/` or `expired/`, or has a temporary name of this program.
     fn is_out_of_reach(&self, path: &RelPath) -> bool {
         let bytes = path.as_bytes();
         let is_in = |directory: &str| {
@@ -102,7 +102,7 @@ impl Rules {
         self.0.clone()
     }
 
-    /// Creates the rules of a directory at `location` with these lines in its section.
+    /// Creates the rules of a directory at `location`; `lines` are further lines of its section in the settings.
     pub(super) fn of(location: &Path, lines: &str) -> Self {
         let text = format!(
             "[Directory d]\nLocation = {}\n{lines}\n[Vessel v]\nAddress = v\nUsername = u\n",

@@ -1,8 +1,8 @@
-//! Scans a directory for its current contents, which events only hint at.
+//! Scans a directory for its current contents. Events of the watcher are only hints to changes.
 //!
-//! Uses names and `lstat` (or `stat`, where links are followed) and opens only directories, each once and relative to
-//! its open parent. So a directory that is replaced by a link during the scan is not entered, unless links are
-//! followed. The scan does not decide whether a file is finished.
+//! Reads names and metadata, by `lstat` (or `stat`, where links are followed). Opens only directories, each once and
+//! relative to its open parent. So a directory that is replaced by a link during the scan is not entered, unless links
+//! are followed. The scan does not decide whether a file is finished.
 
 use std::fs;
 use std::io;
@@ -22,9 +22,9 @@ use crate::settings::Links;
 /// Result of a scan.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Files, links and directories that the rules take and that are not known yet, sorted by path.
+    /// Files, links and directories that the rules take and that the caller does not know yet, sorted by path.
     pub found: Vec<Found>,
-    /// Entries that cannot be delivered; each is to be reported once.
+    /// Entries that cannot be delivered. The caller reports each one once.
     pub skipped: Vec<Skipped>,
     /// Directories below the location that cannot be listed, so their contents are unknown.
     pub unread: Vec<DiskError>,
@@ -43,8 +43,8 @@ pub struct Skipped {
     pub kind: Kind,
 }
 
-/// Scans a directory, and its subdirectories if the rules say so. With `below`, scans only that subdirectory; the
-/// result also contains it if the rules take directories.
+/// Scans a directory, and its subdirectories if the rules say so. With `below`, scans only the subdirectory at that
+/// path; the result also contains this subdirectory if the rules take directories.
 ///
 /// Before listing a directory other than the location itself, calls `enter` with its path and inode, so that a watcher
 /// added there misses no file. Leaves out the entries for which `is_known` returns true, the entries that the rules
@@ -70,7 +70,8 @@ pub fn scan(
             let unlisted =
                 |errno: Errno| DiskError::Location { act: "list", path: rules.location().into(), source: errno.into() };
             let location = openat(&root, ".", LISTED, Mode::empty()).map_err(unlisted)?;
-            // Detects links that lead back to the location, which would be followed without end.
+            // The location's identity is needed to detect links that lead back to the location, which would be followed
+            // without end.
             let identity = identity(&location).map_err(unlisted)?;
             walk.above.push(identity);
             walk.list(location, None)?;
@@ -95,7 +96,7 @@ pub fn scan(
     Ok(scan)
 }
 
-/// Returns whether a location has no entries, not even entries that its rules exclude.
+/// Returns whether a location has no entries at all. Entries that the rules exclude count too.
 ///
 /// # Errors
 /// When the location cannot be listed.
@@ -116,7 +117,7 @@ struct Walk<'a> {
     rules: &'a Rules,
     enter: &'a mut dyn FnMut(&Path, u64),
     is_known: &'a mut dyn FnMut(&Found) -> bool,
-    /// Devices and inodes of the parent directories, to detect loops of followed links.
+    /// Devices and inodes of the directories that contain the current entry, to detect loops of followed links.
     above: Vec<(u64, u64)>,
     scan: Scan,
 }
@@ -151,7 +152,7 @@ impl Level {
 }
 
 impl Walk<'_> {
-    /// Lists a directory and those below it. Iterative, so deep trees cannot overflow the stack.
+    /// Lists a directory and its subdirectories. Works iteratively, so deep trees cannot overflow the stack.
     fn list(&mut self, opened: OwnedFd, found: Option<Found>) -> Result<(), DiskError> {
         let mut levels = Vec::new();
         self.begin(&mut levels, opened, found)?;
@@ -222,7 +223,7 @@ impl Walk<'_> {
 
     /// Adds an entry to the result, or opens and returns it if it is a directory to be listed.
     fn take(&mut self, holder: BorrowedFd<'_>, kind: FileType, path: RelPath) -> Option<(OwnedFd, Found)> {
-        // Decides by the entry's type where possible, to save a system call.
+        // Decides by the type in the directory entry where possible, to save a system call.
         let entered = self.rules.enters(&path);
         if !entered && self.rules.leaves_alone(&path) {
             return None;
@@ -244,7 +245,7 @@ impl Walk<'_> {
         None
     }
 
-    /// Opens a directory that is to be listed, and reports it to `enter`.
+    /// Opens a directory that will be listed, and reports it to `enter`.
     fn open(&mut self, holder: BorrowedFd<'_>, found: Found) -> Option<(OwnedFd, Found)> {
         let whole = self.rules.location().join(found.path.as_path());
         // Files below a directory with such a long path could not be opened by their path, and a hostile program could

@@ -1,6 +1,7 @@
-//! Reads source files: at offsets for the chunks, and once from start to end to hash them.
+//! Reads source files: at offsets to send chunks, and once from start to end to hash them.
 //!
-//! Files are opened so that a replaced path does no harm: links are not followed, and a named pipe doesn't block.
+//! Files are opened in a way that is safe if another program replaces the path: links are not followed unless the
+//! settings say so, and a named pipe doesn't block.
 
 use std::fs::{self, File};
 use std::io;
@@ -40,7 +41,7 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// Opens a file for reading; with `follow`, through links wherever they lead.
+    /// Opens a file for reading. With `follow`, follows links wherever they lead.
     ///
     /// # Errors
     /// [`DiskError::NotAFile`] for anything but a regular file, including a link that is not followed.
@@ -93,8 +94,8 @@ impl SourceFile {
         self.file.metadata().map_err(|error| DiskError::io("read the status of", &self.path, error))
     }
 
-    /// Decides whether the file may be taken in or moved away, or is open for writing. `path` is the file's path in the
-    /// watcher's records, and `meta` the file's current metadata.
+    /// Decides whether the file may be taken in or moved away, or is still open for writing. `path` is the file's path
+    /// in the watcher's records, and `meta` is the file's current metadata.
     pub(super) fn judge(&self, path: &RelPath, meta: &fs::Metadata, writers: &Writers) -> Verdict {
         writers.judge(path, &self.file, meta)
     }
@@ -166,7 +167,7 @@ impl SourceFile {
 fn unopened(location: &Path, path: &RelPath, whole: &Path, errno: Errno) -> DiskError {
     match file_state(location, path) {
         Ok(FileState::NotAFile(kind)) => DiskError::NotAFile { path: whole.into(), kind },
-        // A link on the way is treated as if the path did not exist.
+        // A link among the parent directories is treated as if the path did not exist.
         Ok(FileState::Gone) if errno == Errno::LOOP => DiskError::io("open", whole, Errno::NOENT),
         _ => DiskError::io("open", whole, errno),
     }
@@ -199,8 +200,8 @@ pub fn hash_chunks(source: &SourceFile, chunk_size: u64) -> Result<FileDigests, 
     Ok(hasher.finish())
 }
 
-/// If the file was written within the last clock tick, waits until the tick is over, so that a later write changes the
-/// file's time. Returns the file's metadata after the wait. Blocks the calling thread.
+/// If the file was written within the last clock tick, waits until the tick is over. Otherwise a later write within the
+/// same tick would not change the file's time. Returns the metadata after the wait. Blocks the calling thread.
 pub(super) fn wait_for_the_clock(source: &SourceFile) -> Result<fs::Metadata, DiskError> {
     let meta = source.metadata()?;
     let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());

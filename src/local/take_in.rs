@@ -20,11 +20,11 @@ use crate::records::{Entry, NewVersion, VersionKind};
 pub enum TakeIn {
     /// A version of the file. Its stamp did not change while the file was read, and the path still refers to this file.
     Version(NewVersion),
-    /// The file changed or was replaced while it was read: try again when it no longer changes.
+    /// The file changed or was replaced while it was read. Try again when it no longer changes.
     Changing,
-    /// A process has the file open for writing, so the file is not finished, however long it is unchanged.
+    /// A process has the file open for writing. So the file is not finished, even if it has been unchanged for long.
     BeingWritten,
-    /// Open writers cannot be detected here: try again after the file was unchanged for this much longer.
+    /// Open writers cannot be detected here. Try again when the file has been unchanged for this much longer.
     Unquiet(Duration),
     /// The file does not exist (any more).
     Gone,
@@ -50,15 +50,15 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Creates a version of a file, if the file doesn't change meanwhile. A file of one chunk is hashed, and put in the
-    /// source cache if it is small enough; a larger one is hashed when it is sent.
+    /// Creates a version of a file, if the file doesn't change meanwhile. A file of at most one chunk is hashed, and
+    /// put in the source cache if it is small enough; a larger file is hashed when it is sent.
     ///
     /// Waits up to 10 ms if the file was just written to, because another change within the same tick of the kernel's
     /// clock would not change its mtime.
     ///
     /// # Errors
-    /// [`DiskError::Stopped`] when `stop` returned true; [`DiskError::Location`] when the whole location is missing,
-    /// which differs from a missing file; any other error of the disk.
+    /// [`DiskError::Stopped`] when `stop` returned true; [`DiskError::Location`] when the location itself is missing;
+    /// any other error of the disk. A missing file is not an error, but [`TakeIn::Gone`].
     pub fn take_in(&self, path: &RelPath, stop: &dyn Fn() -> bool) -> Result<TakeIn, DiskError> {
         self.take_in_from(&OpenLocation::open(&self.rules)?, path, stop)
     }
@@ -109,7 +109,8 @@ impl Intake {
         stop: &dyn Fn() -> bool,
     ) -> Result<TakeIn, DiskError> {
         let source = location.open_file(path)?;
-        // The stamp is read before the check for open writers, so that every change after it is noticed below.
+        // The stamp is read before the check for open writers, so that the comparison below detects every change after
+        // that check.
         let meta = wait_for_the_clock(&source)?;
         let before = stamp_of(&meta);
         if !self.rules.takes_size(before.size) {

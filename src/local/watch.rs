@@ -1,8 +1,9 @@
 //! Watches directories for changes with the kernel's file events. No other module uses the crate `notify`.
 //!
-//! Events are hints only: they can be lost, doubled or late, and a scan finds the changes they missed. This module
-//! opens no files and never blocks, above all not on `notify`'s own thread. It drops events of our own temporary files
-//! and of paths that are too deep; the receiver of the hints applies the directory's other rules.
+//! Events are hints only: they can be lost, doubled or late, and a scan finds the changes that they missed. This module
+//! opens no files. On `notify`'s own thread it never waits for the receiver of the hints; it only reads the status of
+//! paths that were moved in, which may block on a mount that hangs. It drops events of our own temporary files and of
+//! paths that are too deep; the receiver of the hints applies the directory's other rules.
 
 mod refusal;
 
@@ -35,7 +36,7 @@ const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
 /// A change that may have happened in a watched directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// The file was closed after writing, or moved in. No stronger sign of a finished file exists.
+    /// The file was closed after writing, or moved in. This is the strongest sign that a file is finished.
     Finished(RelPath),
     /// The file was created or written to, or its attributes changed.
     Touched(RelPath),
@@ -51,16 +52,16 @@ pub enum Hint {
 /// ends the watch.
 ///
 /// `notify` can watch whole trees, but it reports a new directory before it watches that directory, so files created in
-/// between would be missed. Each directory is therefore entered here before it is listed.
+/// between would be missed. Therefore each directory is entered here before it is listed.
 ///
-/// Clones share one watcher: a scan enters directories while other tasks query it.
+/// Clones share one watcher, because other tasks query it while a scan enters directories.
 #[derive(Clone, Debug)]
 pub struct Watcher {
     location: PathBuf,
     identity: (u64, u64),
     missed: Arc<AtomicBool>,
     witness: Witness,
-    /// Locked while `notify` adds a watch, which takes as long as its thread is busy, so only scans may lock it.
+    /// Locked while `notify` adds a watch, which may take long if `notify`'s thread is busy. So only scans may lock it.
     inner: Arc<Mutex<RecommendedWatcher>>,
     entered: Arc<Mutex<Entered>>,
 }
@@ -70,7 +71,8 @@ pub struct Watcher {
 struct Entered {
     /// Their paths and inodes.
     inodes: BTreeMap<PathBuf, u64>,
-    /// How often directories were removed from the list. A directory that was being added meanwhile may be among them.
+    /// Number of removals from this list so far. If it changes while a directory is being added, that directory may
+    /// have been removed meanwhile, so it is not added to the list.
     removals: u64,
 }
 
@@ -106,7 +108,7 @@ impl Watcher {
         Ok(Self { location, identity, missed, witness, inner, entered })
     }
 
-    /// Watches a directory below the location, unless it is already watched. Pass `again` for a directory that an event
+    /// Watches a directory below the location, unless it is already watched. Set `again` for a directory that an event
     /// reported: its path may belong to another directory by now, or its watch may have ended.
     ///
     /// # Errors
@@ -134,8 +136,8 @@ impl Watcher {
         Ok(())
     }
 
-    /// Removes a directory and those below it from the list of watched directories, and their files from the witness.
-    /// Needed when the directory was moved or deleted, because `notify` has dropped the watches then.
+    /// Removes a directory and its subdirectories from the list of watched directories, and their files from the
+    /// witness. Call this when the directory was moved or deleted, because `notify` has then dropped the watches.
     pub fn leave(&self, path: &RelPath) {
         self.witness.left(path);
         let directory = self.location.join(path.as_path());
@@ -148,8 +150,8 @@ impl Watcher {
         entered.removals += 1;
     }
 
-    /// Clears the list of watched directories below the location. Needed when events were lost, because the removal of
-    /// a directory may be among them.
+    /// Clears the list of watched directories below the location. Call this when events were lost, because they may
+    /// include the removal of a directory.
     pub fn forget(&self) {
         let mut entered = self.entered();
         entered.inodes.clear();
@@ -162,15 +164,15 @@ impl Watcher {
 
     /// Returns whether a hint was dropped since the last call because the channel was full. A rescan is then due.
     ///
-    /// Call this whenever hints were received. [`Hint::Rescan`] is also sent before the next hint that finds room, but
-    /// no next hint comes if nothing more happens in the directory.
+    /// Call this whenever hints were received. If the channel has room again, [`Hint::Rescan`] is also sent before the
+    /// next hint, but there is no next hint if nothing more happens in the directory.
     pub fn missed(&self) -> bool {
         self.missed.swap(false, Ordering::AcqRel)
     }
 
     /// Returns whether the location is no longer the watched directory, because it was deleted, moved, replaced,
-    /// mounted over or unmounted. Check this after [`Hint::Rescan`] and with every periodic scan (an unmount raises no
-    /// event), and start a new watcher if the result is `true`.
+    /// mounted over or unmounted. Check this after [`Hint::Rescan`] and with every periodic scan, because an unmount
+    /// raises no event. If the result is `true`, start a new watcher.
     pub fn is_stale(&self) -> bool {
         !matches!(identity(&self.location), Ok(now) if now == self.identity)
     }
@@ -187,7 +189,7 @@ fn identity(location: &Path) -> io::Result<(u64, u64)> {
     if meta.is_dir() { Ok((meta.dev(), meta.ino())) } else { Err(Errno::NOTDIR.into()) }
 }
 
-/// The receiver of events. It is called on `notify`'s thread, where it must never block.
+/// Receives the events. `notify` calls it on its own thread, so it must not wait for the receiver of the hints.
 struct Listener {
     location: PathBuf,
     deep: bool,
@@ -237,7 +239,7 @@ impl Listener {
         if passed_over { None } else { Some(hint(path)) }
     }
 
-    /// Records in the witness which files an event reports as written, closed or moved.
+    /// Records in the witness that an event reports a file as created, written, closed, moved or deleted.
     fn bear_witness(&self, event: &Event) {
         let path = |number: usize| {
             let below = event.paths.get(number)?.strip_prefix(&self.location).ok()?;
@@ -296,7 +298,7 @@ fn is_new_directory(kind: EventKind, path: &Path) -> bool {
     }
 }
 
-/// Returns the kind of hint for an event; `None` for irrelevant events, such as our own reads.
+/// Returns the kind of hint for an event; `None` for irrelevant events, for example of this program's own reads.
 fn hint_of(kind: EventKind) -> Option<fn(RelPath) -> Hint> {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Hint::Finished),
@@ -306,7 +308,7 @@ fn hint_of(kind: EventKind) -> Option<fn(RelPath) -> Hint> {
         EventKind::Modify(ModifyKind::Name(_)) => None,
         EventKind::Create(CreateKind::Folder) => None,
         EventKind::Create(_) | EventKind::Modify(_) => Some(Hint::Touched),
-        // Includes the removal of the location itself, for which the caller sends a rescan instead.
+        // The removal of the location itself is reported here too; the caller then sends a rescan instead.
         EventKind::Remove(RemoveKind::Folder | RemoveKind::File | RemoveKind::Other | RemoveKind::Any) => {
             Some(Hint::Gone)
         }
@@ -345,7 +347,7 @@ mod tests {
             self.dir.path().join("place").join(OsStr::from_bytes(name))
         }
 
-        /// Returns all hints before `last`; fails if `last` does not arrive.
+        /// Returns all hints before the hint `last`; fails if `last` does not arrive.
         async fn until(&mut self, last: Hint) -> Vec<Hint> {
             let mut heard = Vec::new();
             loop {
@@ -358,7 +360,7 @@ mod tests {
             }
         }
 
-        /// Returns all hints so far. Creates a file as a marker and waits for its hint.
+        /// Returns all hints so far. To know where they end, creates a marker file and waits for its hint.
         async fn so_far(&mut self) -> Vec<Hint> {
             fs::write(self.at(b"mark"), "").unwrap();
             let mut heard = self.until(Hint::Finished(path(b"mark"))).await;
@@ -448,7 +450,7 @@ mod tests {
         assert_eq!((hints.try_recv(), hints.try_recv()), (Ok(Hint::Rescan), Ok(Hint::Rescan)));
     }
 
-    /// A mount that hangs may hold up `notify`'s thread, and with it whoever adds a watch.
+    /// A mount that hangs may block `notify`'s thread, and with it every caller that adds a watch.
     #[test]
     fn a_watch_that_is_being_added_holds_up_nothing_but_its_scan() {
         let watched = Watched::new(1);

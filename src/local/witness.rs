@@ -1,7 +1,8 @@
-//! Records the watcher's events about writers: which files are open for writing, and how often each was closed.
+//! Records the watcher's events about writers: which files are open for writing, and how often each file was closed.
 //!
-//! The watcher records the kernel's events here in order and before it sends hints, so a full hint channel loses none.
-//! If the kernel itself lost events, all records are dropped, and callers have to use other sources.
+//! The watcher records the kernel's events here in order and before it sends hints, so no record is lost when the
+//! channel of the hints is full. If the kernel itself lost events, all records are dropped, and callers have to use
+//! other methods (see `open_writers`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,8 +13,8 @@ use crate::names::RelPath;
 
 /// Expired records are removed only when there are more records than this.
 const MANY: usize = 1024;
-/// How long a file that was created and not closed counts as open. Limited, because a hard link is reported as created
-/// and never closed.
+/// How long a file that was created and not closed counts as open. The time is limited, because a new hard link is
+/// reported as a created file that is never closed.
 const MADE: Duration = Duration::from_secs(60);
 
 /// The last event of one file.
@@ -77,7 +78,7 @@ impl Witness {
         self.notes().enter(path, State::Closed, 1);
     }
 
-    /// Records that another file was moved to this path. The file counts as complete.
+    /// Records that a file was moved to this path. The file counts as closed.
     pub(super) fn moved_in(&self, path: &RelPath) {
         let note = Note { state: State::Closed, at: Instant::now(), closes: 1 };
         self.notes().files.insert(path.as_path().to_owned(), note);
@@ -131,8 +132,8 @@ impl Witness {
         self.notes().files.get(path.as_path()).is_some_and(|note| note.closes > 1)
     }
 
-    /// Drops records older than `keep`, except those of open files. Does nothing if there are few records, or if this
-    /// was done recently.
+    /// Drops records older than `keep`, but at least 60 s old, except those of files that are open. Does nothing if
+    /// there are few records, or if the last call that did this was less than half of `keep` ago.
     pub(super) fn tidy(&self, keep: Duration) {
         let mut notes = self.notes();
         let lately = notes.tidied.is_some_and(|at| at.elapsed() < keep / 2);

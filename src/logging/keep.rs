@@ -1,4 +1,4 @@
-//! Keeps the last lines that concern each vessel, for the status page.
+//! Keeps the last log lines about each vessel, for the status page.
 
 use std::fmt::{self, Write};
 
@@ -9,7 +9,7 @@ use tracing_subscriber::layer::Context;
 
 use crate::status::LogLines;
 
-/// A layer that passes events with a field `vessel` on to [`LogLines`].
+/// A layer that passes events with a field `vessel` to [`LogLines`], except debug and trace events.
 pub(super) struct Keep(pub(super) LogLines);
 
 impl<S: Subscriber> Layer<S> for Keep {
@@ -28,7 +28,7 @@ impl<S: Subscriber> Layer<S> for Keep {
     }
 }
 
-/// The parts of a line.
+/// The parts of a log line.
 #[derive(Default)]
 struct Line {
     vessel: Option<String>,

@@ -1,4 +1,4 @@
-//! Log lines that are sent as a whole, each with a severity in its prefix.
+//! Log lines for syslog and journald: each has its severity in a prefix and is sent as a whole.
 
 use std::io::{self, Write};
 

@@ -37,7 +37,7 @@ pub const VARIABLE: &str = "CONTENTMONSTER_LOG";
 #[derive(Clone, Default)]
 pub struct Log {
     file: Option<Arc<LogFile>>,
-    /// The last lines that concern each vessel.
+    /// The last log lines about each vessel.
     pub lines: LogLines,
 }
 
@@ -54,12 +54,12 @@ impl Log {
     }
 }
 
-/// Sets up logging for the process according to the settings, or to standard error without settings. Log lines don't
-/// tear the progress bars `bars`; with bars, only warnings and errors are shown unless the settings or the environment
-/// select another level.
+/// Sets up logging for the process according to the settings, or to standard error without settings. Log lines on
+/// standard error don't garble the progress bars `bars`. With bars, only warnings and errors are shown there unless the
+/// settings or the environment select another level.
 ///
 /// # Errors
-/// A message for a person, when the log file can't be opened.
+/// If the log file can't be opened, a message for people.
 pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<Log, String> {
     let target = settings.map_or(&LogTarget::StandardError, |settings| &settings.target);
     let on_screen = *target == LogTarget::StandardError;
@@ -98,9 +98,9 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
     Ok(log)
 }
 
-/// Returns a subscriber that passes the events that the filter allows to the layer. The filter is one of the whole subscriber.
-/// A filter of the layer alone (`with_filter`) drops the next event of a thread on which a library has asked whether a level
-/// is enabled that is not.
+/// Returns a subscriber that passes the events that `filter` allows to `layer`. The filter belongs to the whole
+/// subscriber, because a filter of the layer alone (`with_filter`) loses events: after a library has asked whether a
+/// disabled level is enabled, it drops the next event of that thread.
 fn filtered(layer: impl Layer<Registry> + Send + Sync, filter: EnvFilter) -> impl Subscriber + Send + Sync {
     tracing_subscriber::registry().with(layer).with(filter)
 }
@@ -122,7 +122,7 @@ where
     if json { layer.json().flatten_event(true).boxed() } else { layer.with_ansi(colours).boxed() }
 }
 
-/// Formats each event as a line without time and level, for a log that adds them itself.
+/// Formats each event as a line without time and level, for a log that has them already. JSON lines keep both.
 fn bare_lines<S, W>(writer: W, json: bool) -> Boxed<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -147,7 +147,8 @@ mod tests {
 
     use super::*;
 
-    /// What a library asks before it logs a notice of the database.
+    /// The callsite of a database notice, for which a library asks whether the level is enabled before it logs the
+    /// notice.
     struct Question;
 
     static QUESTION: Question = Question;

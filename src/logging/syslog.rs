@@ -1,7 +1,7 @@
 //! The system's log: sends each line as a datagram to `/dev/log`, where journald or a syslog daemon listens.
 //!
-//! The syslog crate is not used, because it writes times in another time zone than syslog daemons expect. A line
-//! without a time gets the time of its arrival (RFC 3164, section 4.3.2).
+//! The syslog crate is not used, because it writes times in another time zone than syslog daemons expect. The lines
+//! here contain no time, so the daemon adds the time of their arrival (RFC 3164, section 4.3.2).
 
 use std::os::unix::net::UnixDatagram;
 

@@ -1,9 +1,9 @@
 //! Limits repeated warnings: logs the first warnings of a kind, counts the others, and logs the count.
 //!
 //! A malicious vessel or a failing disk can cause thousands of warnings per second. Warnings are of one kind if they
-//! come from the same line of the source code and concern the same vessel, directory and cause. A kind that goes on is
-//! logged less and less often, down to once an hour, and a cause that concerns many vessels is limited over all of them.
-//! `why` and `status` show the errors of each file even if the log doesn't.
+//! come from the same line of the source code and concern the same vessel, directory and cause. A kind that continues
+//! is logged less and less often, down to once an hour. If a cause concerns many vessels or directories, its warnings
+//! are also limited in total. `why` and `status` show the errors of each file even if the log doesn't.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -19,20 +19,20 @@ use tracing_subscriber::layer::Context;
 
 use crate::text::{counted, duration};
 
-/// How long the warnings of a kind are counted together: 5 minutes. Each further span of a kind that goes on is twice as
-/// long, up to the longest.
+/// Length of the first span in which the warnings of a kind are counted: 5 minutes. While warnings continue to be
+/// omitted, each further span is twice as long, up to [`LONGEST_SPAN`].
 const SPAN: Duration = Duration::from_secs(300);
 const LONGEST_SPAN: Duration = Duration::from_secs(3600);
 /// Maximum number of warnings of a kind that are logged within [`SPAN`].
 const MOST_OF_A_KIND: u32 = 10;
 /// Maximum number of identical warnings that are logged within [`SPAN`].
 const MOST_ALIKE: u32 = 3;
-/// Maximum number of warnings of one cause that are logged within [`SPAN`] for all vessels and directories together,
-/// apart from the first of each kind.
+/// Maximum number of warnings of one cause that are logged within [`SPAN`] for all vessels and directories together.
+/// The first warning of each kind is logged in any case.
 const MOST_OF_A_CAUSE: u32 = 50;
-/// Maximum number of counts, which limits the memory; when it is reached, all further kinds share one count.
+/// Maximum number of counts, to limit the memory. When it is reached, all further kinds share one count.
 const MOST_KINDS: usize = 4096;
-/// Time between two checks for expired counts.
+/// Time between two checks for spans that have ended.
 const BEAT: Duration = Duration::from_secs(5);
 
 /// A filter that passes warnings and errors until there are too many of a kind.
@@ -68,7 +68,7 @@ impl Thin {
     }
 }
 
-/// Logs the counts of warnings that were left out, after [`SPAN`] has passed.
+/// Logs how many warnings of each kind were omitted, at the end of each span. Returns after `counts` was dropped.
 fn tell(counts: &Weak<Counts>) {
     loop {
         std::thread::sleep(BEAT);
@@ -90,7 +90,8 @@ impl Counts {
         self.count(kind, most, sample, now).is_some()
     }
 
-    /// Counts one more warning of a kind. Returns how many were logged before it, or `None` if it is not logged.
+    /// Counts one more warning of a kind. Returns how many were logged in this span before it, or `None` if it is not
+    /// logged.
     fn count(&self, kind: u64, most: u32, sample: &str, now: Instant) -> Option<u32> {
         let mut kinds = self.kinds();
         let kind = if kinds.len() < MOST_KINDS || kinds.contains_key(&kind) { kind } else { 0 };
@@ -104,8 +105,8 @@ impl Counts {
         None
     }
 
-    /// Ends the counts whose spans have passed. Returns span, number and sample of the warnings that were left out; their
-    /// kinds begin a longer span with one warning.
+    /// Ends the spans that have passed. For each kind with omitted warnings, returns the span, their number and a
+    /// sample, and starts a longer span in which one warning is logged. Removes the other kinds.
     fn over(&self, now: Instant) -> Vec<(Duration, u64, String)> {
         let mut left_out = Vec::new();
         self.kinds().retain(|_, count| {
@@ -133,7 +134,8 @@ impl Counts {
         let cause = self.hasher.hash_one((place, &words.cause, "over all"));
         match self.count(kind, MOST_OF_A_KIND, &words.text, now) {
             None => false,
-            // Each vessel and each directory is named at least once.
+            // The first warning of a kind is always logged, so that each vessel and each directory is named at least
+            // once.
             Some(0) => true,
             Some(_) => self.admits(cause, MOST_OF_A_CAUSE, &words.text, now),
         }
@@ -143,15 +145,15 @@ impl Counts {
 impl Thin {
     fn admits(&self, event: &Event<'_>) -> bool {
         let metadata = event.metadata();
-        // `Level` orders by verbosity, so levels above `WARN` are informational. This module's own lines are not
-        // limited.
+        // `Level` orders by verbosity, so `INFO` and more verbose levels are greater than `WARN`. They are not limited,
+        // nor are this module's own lines.
         if *metadata.level() > Level::WARN || metadata.target() == module_path!() {
             return true;
         }
         let mut words = Words::default();
         event.record(&mut words);
-        // An error that concerns no vessel or directory, such as rejected settings, follows an operator's action and is
-        // always logged.
+        // An error that names no vessel, directory or cause, such as rejected settings, follows an operator's action
+        // and is always logged.
         if *metadata.level() == Level::ERROR && words.whom.is_empty() {
             return true;
         }
@@ -159,7 +161,7 @@ impl Thin {
     }
 }
 
-/// A layer that passes only those events on to `inner` that `thin` admits.
+/// A layer that passes to `inner` only the events that `thin` admits.
 ///
 /// This is not a `Filter`: a filter that rejects an event after it was enabled corrupts the registry's per-layer filter
 /// state (a failed assertion in debug builds, a lost line in others).
@@ -277,7 +279,7 @@ mod tests {
         assert_eq!(logged.values().sum::<u32>(), 60 + MOST_OF_A_CAUSE);
     }
 
-    /// The metadata of some warning.
+    /// Returns the metadata of a warning.
     fn warning() -> &'static Metadata<'static> {
         use tracing::callsite::Callsite;
         static CALLSITE: tracing::callsite::DefaultCallsite = {

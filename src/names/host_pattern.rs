@@ -3,7 +3,8 @@
 //! `*` matches any sequence of characters, `?` any single one; all other characters, including brackets, match
 //! themselves. In a list, a pattern with `!` excludes names that other patterns match.
 
-/// Implements OpenSSH's `match_pattern_list`: at least one pattern must match, and no negated one may. Case-sensitive.
+/// Implements OpenSSH's `match_pattern_list`: at least one pattern without `!` must match, and no pattern with `!` may
+/// match. Case-sensitive.
 pub fn any<'a>(patterns: impl IntoIterator<Item = &'a str>, name: &str) -> bool {
     let mut matched = false;
     for pattern in patterns {

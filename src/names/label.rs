@@ -1,4 +1,4 @@
-//! Labels: the names that the settings file gives to directories and vessels.
+//! Labels: the names that the settings file gives to directories, vessels and links.
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,14 +30,14 @@ macro_rules! label {
 }
 
 label!(
-    /// The `x` of a `[Directory x]`.
+    /// The name of a directory: the `x` of `[Directory x]`.
     DirectoryName
 );
 label!(
-    /// The `y` of a `[Vessel y]`.
+    /// The name of a vessel: the `y` of `[Vessel y]`.
     VesselName
 );
 label!(
-    /// The `z` of a `[Link z]`.
+    /// The name of a link: the `z` of `[Link z]`.
     LinkName
 );

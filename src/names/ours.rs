@@ -42,7 +42,7 @@ pub struct Stream {
     pub start: u64,
     /// Offset of the end of the range.
     pub end: u64,
-    /// Length of the stream, which is complete only with all of these bytes.
+    /// Length of the complete stream, in bytes.
     pub bytes: u64,
     /// Format of the stream.
     pub codec: Codec,
@@ -74,30 +74,31 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// Returns the name of a part in TempDir: `<instance>-<delivery>.<start>.part`, ASCII and short whatever the file's
-/// name.
+/// Returns the name of a part in TempDir: `<instance>-<delivery>.<start>.part`, which is ASCII and short, whatever the
+/// name of the file.
 ///
-/// Contains the number of the delivery and not of the version, because two vessels in the settings may be one host.
+/// Contains the number of the delivery instead of the version's, because two vessels in the settings may be the same
+/// host.
 pub fn part_name(instance: InstanceId, delivery: i64, start: u64) -> String {
     format!("{}{start}.part", part_prefix(instance, delivery))
 }
 
-/// Returns how the names of all parts of a delivery begin.
+/// Returns the common beginning of the names of a delivery's parts.
 pub fn part_prefix(instance: InstanceId, delivery: i64) -> String {
     format!("{instance}-{delivery}.")
 }
 
 /// Returns the name of a compressed part in TempDir: `<instance>-<delivery>.<start>-<end>.<bytes>.<extension>`.
 ///
-/// A version of this program that doesn't know compressed parts does not parse such a name, so it never takes one for a
-/// part that holds the bytes of the file themselves.
+/// Older versions of this program, which don't know compressed parts, can't parse such a name. So they never mistake a
+/// compressed part for plain bytes of the file.
 pub fn compressed_name(instance: InstanceId, delivery: i64, stream: Stream) -> String {
     let Stream { start, end, bytes, codec } = stream;
     format!("{}{start}-{end}.{bytes}.{}", part_prefix(instance, delivery), codec.extension())
 }
 
-/// Returns the hidden name of an assembly in its destination directory. With a random `token`, nobody who can write
-/// there can create the name in advance.
+/// Returns the hidden name of an assembly in its destination directory. A random `token` prevents other users who can
+/// write to that directory from creating the name in advance.
 pub fn assembly_name(instance: InstanceId, delivery: i64, token: Option<u64>) -> String {
     match token {
         Some(token) => format!(".contentmonster-{instance}-{delivery}-{token:016x}.tmp"),
@@ -105,13 +106,14 @@ pub fn assembly_name(instance: InstanceId, delivery: i64, token: Option<u64>) ->
     }
 }
 
-/// Returns the name of the empty file that is created and removed in TempDir to see which owner our files get there.
+/// Returns the name of the empty file that is created and removed in TempDir to find out which owner our files get
+/// there.
 pub fn probe_name(instance: InstanceId) -> String {
     format!("{instance}.probe")
 }
 
 impl OurFile {
-    /// Parses a name; `None` for any name that this shore does not create in exactly this form.
+    /// Parses a name; `None` unless this shore creates names of exactly this form.
     pub fn parse(instance: InstanceId, name: &[u8]) -> Option<Self> {
         let name = std::str::from_utf8(name).ok()?;
         if name == probe_name(instance) {
@@ -135,12 +137,13 @@ impl OurFile {
             return is_ours.then_some(Self::Compressed { delivery, stream });
         };
         let start = start.parse().ok()?;
-        // Numbers in another form ("+1", "01") parse too, but names with them were not created here.
+        // Rust also parses numbers such as "+1" and "01", but this shore never writes them. So the name is written
+        // again and compared.
         (part_name(instance, delivery, start) == name).then_some(Self::Part { delivery, start })
     }
 }
 
-/// Parses the part of a compressed part's name after the delivery.
+/// Parses the rest of a compressed part's name after the delivery's number: `<start>-<end>.<bytes>.<extension>`.
 fn stream_of(text: &str) -> Option<Stream> {
     let (range, stream) = text.split_once('.')?;
     let ((start, end), (bytes, extension)) = (range.split_once('-')?, stream.split_once('.')?);
@@ -213,8 +216,7 @@ mod tests {
         }
     }
 
-    /// The parser of parts before there were compressed ones, on which a shore with an older version of this program
-    /// depends.
+    /// The parser of older versions of this program, from before compressed parts existed.
     fn parsed_before(instance: InstanceId, name: &str) -> Option<(i64, u64)> {
         let id = instance.to_string();
         let (delivery, start) = name.strip_prefix(&id)?.strip_prefix('-')?.strip_suffix(".part")?.split_once('.')?;

@@ -1,5 +1,6 @@
-//! Reports budgets that are nearly or wholly spent: logs a line, runs `OnBudget`, and posts to the webhooks. Each share is
-//! reported once in a period, also after a restart; after a crash in between, it may be reported again.
+//! Reports budgets that are nearly or completely used: logs a line, runs `OnBudget`, and posts to the webhooks. Each
+//! share (80 % and 100 %) is reported once in a period, also after a restart. After a crash in between, it may be
+//! reported again.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -20,7 +21,7 @@ use crate::settings::{Limit, Settings};
 const EARLY: u32 = 80;
 /// How often the budgets are checked.
 const LOOK: Duration = Duration::from_secs(1);
-/// Pause after a webhook did not accept the event.
+/// Pause after a report failed, for example because a webhook did not accept it.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// A budget and its used part.
@@ -35,7 +36,7 @@ struct BudgetEvent {
     bytes: u64,
 }
 
-/// Returns the limits of all budgets, and whose they are.
+/// Returns the limits of all budgets, each with the budget's name and owner.
 fn limits(settings: &Settings) -> Vec<(String, Payer, Limit)> {
     let vessels = settings.vessels.iter().map(|vessel| {
         let payer = Payer::Vessel(VesselName::new(vessel.name.as_str()));
@@ -50,7 +51,7 @@ fn limits(settings: &Settings) -> Vec<(String, Payer, Limit)> {
         .collect()
 }
 
-/// Reports until the program stops. Returns at once if there is no budget.
+/// Reports the use of budgets until the program stops. Returns at once if there is no budget.
 pub(super) async fn watch(desk: Desk, client: Client, usage: LinkUsage) {
     let (limits, mut logged) = (limits(&desk.settings), LogOnce::default());
     if limits.is_empty() {
@@ -79,12 +80,12 @@ pub(super) async fn watch(desk: Desk, client: Client, usage: LinkUsage) {
 struct Reporter {
     desk: Desk,
     client: Client,
-    /// Recipients that were already notified of a share while other recipients were not.
+    /// Recipients that have been notified of a share, while other recipients have not been notified yet.
     told: HashSet<(String, &'static str, u32, String)>,
 }
 
 impl Reporter {
-    /// Reports the shares that are used and were not reported yet. Both may be reached between two looks.
+    /// Reports the shares that have been reached and not reported yet. Both may be reached between two checks.
     async fn report(&mut self, name: &str, limit: Limit, (used, is_spent): (u64, bool)) -> Result<(), String> {
         let is_early = is_spent || used >= limit.bytes / 100 * u64::from(EARLY);
         for (percent, is_reached) in [(EARLY, is_early), (100, is_spent)] {

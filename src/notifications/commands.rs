@@ -1,5 +1,5 @@
-//! Runs the commands `OnDelivered`, `OnRetired` and `OnParked`: some at the same time, and one per event. After a
-//! crash, the command of an event may run again.
+//! Runs the commands `OnDelivered`, `OnRetired` and `OnParked`: one for each event, and at most 4 at the same time.
+//! After a crash, the command of an event may run again.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -28,7 +28,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// start.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Returns the events that a command is configured for.
+/// Returns the directories and kinds of event for which the settings name a command.
 pub(super) fn wants(settings: &Settings) -> Vec<(DirectoryName, EventKind)> {
     let mut all = super::everything(settings);
     all.retain(|(directory, kind)| command(settings, directory, *kind).is_some());
@@ -40,7 +40,7 @@ fn command<'a>(settings: &'a Settings, directory: &DirectoryName, kind: EventKin
     Some(directory.hooks.on(kind)).filter(|words| !words.is_empty())
 }
 
-/// Runs commands until `desk.stop` is cancelled, or once `desk.finish` is cancelled, until no events are left.
+/// Runs commands until `desk.stop` is cancelled. Once `desk.finish` is cancelled, ends as soon as no events are left.
 pub(super) async fn run(desk: Desk, bell: Bell) {
     let mut runner = Runner {
         desk,

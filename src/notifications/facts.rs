@@ -66,7 +66,7 @@ impl<'a> Facts<'a> {
         Self { notice, local_path, remote_path }
     }
 
-    /// Returns the names and values of the environment variables, without those that have no value for this event.
+    /// Returns the environment variables for the command, without those that have no value for this event.
     pub(super) fn variables(&self) -> Vec<(&'static str, OsString)> {
         let version = &self.notice.version;
         let text = |text: &str| Some(OsString::from(text.replace('\0', "")));

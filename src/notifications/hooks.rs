@@ -1,9 +1,10 @@
-//! Which commands, webhooks and heartbeats fail, for the status.
+//! Records which commands, webhooks and heartbeats fail, so that the status can show them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The results of all recipients since the program started. Cheap to clone; clones share the results.
+/// The results of all recipients (commands, webhooks, heartbeats) since the program started. Cheap to clone; clones
+/// share the results.
 #[derive(Clone, Debug, Default)]
 pub struct Hooks(Arc<Mutex<BTreeMap<String, HookResults>>>);
 
@@ -12,12 +13,13 @@ pub struct Hooks(Arc<Mutex<BTreeMap<String, HookResults>>>);
 pub struct HookResults {
     /// Number of failures.
     pub failures: u64,
-    /// Since when it fails, in milliseconds since 1970, and the last failure; `None` if the last use succeeded.
+    /// When the recipient began to fail, in milliseconds since 1970, and its last error; `None` if its last use
+    /// succeeded.
     pub failing: Option<(i64, String)>,
 }
 
 impl Hooks {
-    /// Records the result of a use of a recipient at the time `at`, in milliseconds since 1970.
+    /// Records the result of using a recipient at the time `at`, in milliseconds since 1970.
     pub(super) fn note(&self, name: &str, at: i64, outcome: Result<(), &str>) {
         let mut all = self.all_results();
         if !all.contains_key(name) {

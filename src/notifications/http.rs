@@ -19,7 +19,7 @@ use crate::text::duration;
 
 /// Timeout for a whole request and its response.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Maximum number of bytes of a response that are read; only the status is used.
+/// Maximum number of bytes that are read of a response's body; only the status is used.
 const ANSWER: usize = 64 << 10;
 
 /// The HTTP client. Cheap to clone.
@@ -43,7 +43,7 @@ impl Client {
     /// Sends a GET request.
     ///
     /// # Errors
-    /// A message for a person, unless the response's status is a success.
+    /// A message for a person, if the response's status is not a success or there is no response.
     pub(super) async fn get(&self, url: &Url) -> Result<(), String> {
         self.ask(url, Method::GET, &[], Vec::new()).await
     }

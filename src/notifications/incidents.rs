@@ -1,6 +1,6 @@
-//! Reports troubles of the shore, of a vessel and of a directory: logs a line, runs `OnTrouble`, and posts to the webhooks,
-//! once when the trouble begins and once when it is over, also across restarts. After a crash in between, it may be
-//! reported again.
+//! Reports troubles of the shore, of a vessel and of a directory: logs a line, runs `OnTrouble`, and posts to the
+//! webhooks. Each trouble is reported once when it begins and once when it is over, also across restarts. After a crash
+//! in between, it may be reported again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use crate::ledger::ReportedIncident;
 
 /// Interval between two checks for troubles.
 const LOOK: Duration = Duration::from_secs(2);
-/// Pause after a webhook did not accept the event.
+/// Pause after a report failed, for example because a webhook did not accept it.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// A trouble that lasts.
@@ -27,13 +27,14 @@ const AGAIN: Duration = Duration::from_secs(30);
 pub struct Incident {
     /// The kind of trouble.
     pub kind: IncidentKind,
-    /// The vessel or the directory; empty for the shore itself.
+    /// The vessel, the directory, or the path of the full disk; empty for a failed reload.
     pub subject: String,
     /// When it began, in milliseconds since 1970.
     pub since: i64,
     /// What happened, and the remedy.
     pub reason: String,
-    /// Whether it has lasted long enough to be reported. Otherwise it is only known that it has not ended.
+    /// Whether the trouble has lasted long enough to be reported. Otherwise it is listed only because it has not ended
+    /// yet.
     pub is_long: bool,
 }
 
@@ -64,7 +65,7 @@ impl IncidentKind {
         }
     }
 
-    /// Returns the field of an event that names the subject.
+    /// Returns the field of an event, and the environment variable, that name the subject of this kind of trouble.
     fn subject(kind: &str) -> Option<(&'static str, &'static str)> {
         match kind {
             "vessel-away" => Some(("vessel", "CONTENTMONSTER_VESSEL")),
@@ -74,7 +75,7 @@ impl IncidentKind {
     }
 }
 
-/// A function that returns the troubles; `None` while too little is known, shortly after the start.
+/// A function that returns the current troubles; `None` while too little is known, shortly after the start.
 pub type Incidents = Arc<dyn Fn() -> BoxFuture<'static, Result<Option<Vec<Incident>>, String>> + Send + Sync>;
 
 /// The beginning or the end of a trouble.
@@ -93,7 +94,7 @@ struct TroubleEvent<'a> {
     reason: &'a str,
 }
 
-/// Reports until the program stops. Returns at once if there are no recipients.
+/// Reports troubles until the program stops. Returns at once if there are no recipients.
 pub(super) async fn watch(desk: Desk, client: Client, incidents: Incidents) {
     let recipients = &desk.settings.monster.notifications;
     if recipients.on_trouble.is_empty() && recipients.webhooks.is_empty() {
@@ -119,7 +120,7 @@ pub(super) async fn watch(desk: Desk, client: Client, incidents: Incidents) {
 struct Reporter {
     desk: Desk,
     client: Client,
-    /// Recipients that were already notified of an event while other recipients were not.
+    /// Recipients that have been notified of an event, while other recipients have not been notified yet.
     told: HashSet<(&'static str, String, String, String)>,
 }
 
@@ -138,7 +139,7 @@ impl Reporter {
                 Ok(()) => {
                     self.desk.ledger.incident_over(&over.kind, &over.subject).await.map_err(|e| e.to_string())?;
                 }
-                // One webhook that does not answer keeps no other event back.
+                // A webhook that does not answer must not delay the other events.
                 Err(why) => failed = Some(why),
             }
         }

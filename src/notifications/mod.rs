@@ -1,8 +1,9 @@
 //! Reports events to recipients outside the program: runs commands, posts to webhooks, sends heartbeats.
 //!
-//! The ledger records an event together with its cause and removes it after its delivery, so a crash loses no event and
-//! may repeat one. Each recipient has its own task, so an unreachable recipient delays neither the deliveries nor the
-//! other recipients. Without recipients, no events are recorded and no task runs.
+//! The ledger records an event together with its cause and removes it after its delivery. So a crash loses no event,
+//! but an event may be delivered twice. The commands together, each webhook and the heartbeat have their own tasks, so
+//! an unreachable recipient delays neither the file deliveries nor the other recipients. Without recipients, no events
+//! are recorded.
 
 mod budgets;
 mod commands;
@@ -41,26 +42,26 @@ struct Desk {
     clock: Clock,
     /// The results of the recipients, for the status.
     hooks: Hooks,
-    /// The token that ends a recipient's task once no event is left for the recipient, or the recipient is unreachable.
+    /// Cancelled to end the task of a recipient once no event is left for it, or once the recipient is unreachable.
     finish: CancellationToken,
-    /// The token that ends a recipient's task within seconds.
+    /// Cancelled to end the task of a recipient within seconds.
     stop: CancellationToken,
 }
 
 /// The tasks of all recipients.
 pub struct Notifications {
     tasks: JoinSet<()>,
-    /// The bells of the recipients.
+    /// The bells that wake the tasks of the recipients.
     bells: Vec<Bell>,
     finish: CancellationToken,
     stop: CancellationToken,
 }
 
 impl Notifications {
-    /// Starts the notifications that the settings request, beginning with events that are pending in the ledger. To be
-    /// called before any delivery, so that no event is missed. `health` is called before each heartbeat; `usage` is compared
-    /// with the budgets, `hooks` gets the
-    /// results, and `incidents` is asked for the troubles that last.
+    /// Starts the notifications that the settings request, beginning with the events that are pending in the ledger.
+    /// Must be called before any delivery, so that no event is missed. Calls `health` before each heartbeat, compares
+    /// `usage` with the budgets, stores the results of the recipients in `hooks`, and calls `incidents` to get the
+    /// troubles that last.
     ///
     /// # Errors
     /// When the ledger can't be used. Later errors are only logged.
@@ -117,7 +118,7 @@ impl Notifications {
         Ok(Self { tasks, bells, finish, stop })
     }
 
-    /// Has events recorded that another shore reports to the recipients, and `bell` rung for them.
+    /// Lets the ledger record the events that another shore reports to the recipients, and ring `bell` for them.
     ///
     /// # Errors
     /// When the ledger can't be used.
@@ -156,7 +157,7 @@ impl Notifications {
     }
 }
 
-/// Returns the names of all commands, webhooks and the heartbeat, as in their results.
+/// Returns the names of all commands, webhooks and the heartbeat, as [`Hooks`] stores them.
 fn names(settings: &Settings) -> Vec<String> {
     let recipients = &settings.monster.notifications;
     let hooks =
@@ -167,7 +168,8 @@ fn names(settings: &Settings) -> Vec<String> {
     commands.chain(webhooks).chain(recipients.heartbeat.iter().map(|address| format!("heartbeat {address}"))).collect()
 }
 
-/// Returns every kind of event for every directory, except retirements in mirrors, whose sources never retire.
+/// Returns every kind of event for every directory. Leaves out retirements in mirrors, because sources in a mirror
+/// never retire.
 fn everything(settings: &Settings) -> Vec<(DirectoryName, EventKind)> {
     let of = |directory: &crate::settings::Directory| {
         let kinds = EventKind::ALL.into_iter().filter(|one| *one != EventKind::Retired || !directory.is_mirror());

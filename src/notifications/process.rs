@@ -12,14 +12,15 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::text::duration;
 
-/// Maximum number of bytes of the output that are logged, of each of the two streams.
+/// Maximum number of bytes that are logged of each of the two output streams.
 const OUTPUT: usize = 4096;
 /// Time between SIGTERM and SIGKILL when a command times out.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long children that a command left running may keep its output open.
+/// How long to wait for the rest of the output after a command has ended. Processes that it left running may keep the
+/// output open.
 const LEFTOVERS: Duration = Duration::from_millis(200);
 
-/// Environment variables that the service manager and the logging set for this program; commands must not inherit them.
+/// Environment variables that the service manager and the logging set for this program. Commands must not inherit them.
 const OURS: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "CONTENTMONSTER_LOG"];
 
@@ -82,7 +83,8 @@ impl Group {
     async fn end(mut self, child: &mut Child) {
         if let Some(group) = self.0 {
             kill_process_group(group, Signal::TERM).ok();
-            // Sleeps instead of calling `wait`: the group's id can't be reused until the child is reaped.
+            // Sleeps instead of calling `wait`, because the group's ID can't be reused until `wait` has reaped the
+            // child.
             tokio::time::sleep(GRACE).await;
             kill_process_group(group, Signal::KILL).ok();
         }
@@ -90,7 +92,7 @@ impl Group {
         child.wait().await.ok();
     }
 
-    /// Drops the value without killing the group, whose id may be reused from now on.
+    /// Drops the value without killing the group. The group's ID may be reused from now on.
     fn let_be(mut self) {
         self.0 = None;
     }

@@ -31,7 +31,7 @@ const AT_ONCE: u32 = 100;
 const OLDEST: i64 = 24 * 3600 * 1000;
 /// The delays between attempts to post.
 const WAITS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(600));
-/// Longest time between two queries to the ledger, in case no bell rings.
+/// Longest time between two queries to the ledger, in case the bell is not rung.
 const ANYWAY: Duration = Duration::from_secs(60);
 
 /// The body of a post.
@@ -42,7 +42,7 @@ struct Post<E> {
     events: Vec<E>,
 }
 
-/// Posts one event to an address, without a repetition.
+/// Posts one event to an address, without retrying.
 pub(super) async fn post_once<E: Serialize>(
     desk: &Desk,
     client: &Client,
@@ -77,8 +77,8 @@ pub(super) fn channel(address: &WebAddress) -> String {
     format!("webhook {}", &Digest::of(address.url().as_str().as_bytes()).to_string()[..16])
 }
 
-/// Posts events until `desk.stop` is cancelled, or once `desk.finish` is cancelled, until no event is left or the URL
-/// does not accept the events.
+/// Posts events until `desk.stop` is cancelled. Once `desk.finish` is cancelled, ends as soon as no event is left or
+/// the URL does not accept the events.
 pub(super) async fn post(desk: Desk, client: Client, address: WebAddress, channel: String, bell: Bell) {
     let wary = WaryClock::new(desk.clock.clone());
     let mut poster = Poster { wary, desk, client, address, channel, logged: LogOnce::default() };

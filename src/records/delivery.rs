@@ -1,4 +1,4 @@
-//! Deliveries: a version on its way to a vessel, and what a vessel has of earlier ones.
+//! Deliveries of versions to vessels, and records of the versions and temporary files that vessels have already.
 
 use super::host::PlaceNumber;
 use super::version::{Version, VersionId};
@@ -28,7 +28,8 @@ pub enum DeliveryState {
 }
 
 impl DeliveryState {
-    /// All states, in the order in which a delivery passes through them.
+    /// All states: first the steps of a successful delivery, in order, then the states of a delivery that ended without
+    /// success.
     pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Uploading,
@@ -64,17 +65,17 @@ pub struct Delivery {
     pub state: DeliveryState,
     /// Number of failures in a row.
     pub failures: u32,
-    /// Since when it is due, in milliseconds since 1970.
+    /// The earliest time of the next attempt, in milliseconds since 1970.
     pub due_at: i64,
     /// Number of the remote location that the version is delivered to.
     pub place: PlaceNumber,
-    /// Size and time that the vessel reported for this version after an earlier delivery, if they differed from the
+    /// Size and time that the vessel reported after an earlier delivery of this version, if they differed from the
     /// source's.
     pub seen: Option<Seen>,
     /// Random part of the assembly's name, which nobody on the vessel can guess; `None` for a delivery that was
     /// recorded before tokens were introduced.
     pub token: Option<u64>,
-    /// Where the entry was before it was moved, as far as the shore can tell.
+    /// The entry's path before it was moved; `None` if the shore knows of no move.
     pub origin: Option<Origin>,
 }
 
@@ -83,8 +84,8 @@ pub struct Delivery {
 pub struct Origin {
     /// The path.
     pub path: RelPath,
-    /// Whether no other version had the path after the move, so that the vessel's entry may be renamed. Otherwise it is
-    /// copied.
+    /// Whether the move left the path empty, so that the vessel's entry may be renamed. If another version took the
+    /// path, the entry is copied.
     pub is_free: bool,
 }
 
@@ -115,13 +116,13 @@ pub struct Remains {
 /// The name that an unfinished delivery's assembly had while another shore delivered to the vessel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormerAssembly {
-    /// The number of this record; a later one is higher.
+    /// The number of this record; later records have higher numbers.
     pub number: i64,
     /// The delivery.
     pub delivery: DeliveryId,
     /// Random part of the former name.
     pub former: Option<u64>,
-    /// Random part of the name now; `None` if the delivery was superseded, so that the file is not needed.
+    /// Random part of the current name; `None` if the delivery was superseded, so that the file is no longer needed.
     pub current: Option<u64>,
     /// The version's directory.
     pub directory: DirectoryName,
@@ -143,7 +144,7 @@ pub struct Seen {
 /// How the vessel's copy was verified before the delivery was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verified {
-    /// The vessel hashed the file: a program there, or its SFTP server.
+    /// A program on the vessel, or the vessel's SFTP server, hashed the file.
     ByVessel,
     /// The file was read back over the connection and hashed on the shore.
     ByReadBack,
@@ -209,7 +210,7 @@ impl EventKind {
 pub struct Backlog {
     /// The vessel.
     pub vessel: VesselName,
-    /// Number of deliveries that are neither acknowledged nor superseded.
+    /// Number of deliveries that are neither acknowledged, superseded nor expired.
     pub waiting: u64,
     /// Total size in bytes of the waiting deliveries.
     pub waiting_bytes: u64,

@@ -25,7 +25,7 @@ pub struct Mount {
     pub file_system: Vec<u8>,
     /// The mounted device or source, such as `/dev/sda1`.
     pub source: Vec<u8>,
-    /// The path inside the file system; empty for a followed link, for which the path is not compared.
+    /// The path inside the file system. Empty for a link that is followed; then this path is not compared.
     pub within: Vec<u8>,
     /// The file system's ID; 0 if the file system has none.
     pub fsid: u64,
@@ -34,8 +34,8 @@ pub struct Mount {
 impl Mount {
     /// Returns whether both mounts show the same part of the same file system, even if at different mount points.
     pub fn is_same(&self, other: &Self) -> bool {
-        // Compares the IDs if both are known, because a device may change its name with a restart, and all tmpfs have
-        // the same name.
+        // Compares the IDs of the file systems if both are known, because a device's name may change at a restart, and
+        // all tmpfs have the same name.
         let same =
             if self.fsid != 0 && other.fsid != 0 { self.fsid == other.fsid } else { self.source == other.source };
         let within = self.within.is_empty() || other.within.is_empty() || self.within == other.within;
@@ -44,8 +44,8 @@ impl Mount {
         same && within && part && self.file_system == other.file_system
     }
 
-    /// Returns the mounted directory of the source, such as `[/srv]` of `/dev/sda1[/srv]`; empty if the source names
-    /// none.
+    /// Returns the end of the source in brackets, which names the mounted directory: `[/srv]` in `/dev/sda1[/srv]`.
+    /// Empty if the source has no brackets.
     fn mounted_part(&self) -> &[u8] {
         match self.source.iter().rposition(|byte| *byte == b'[') {
             Some(at) if self.source.ends_with(b"]") => &self.source[at..],

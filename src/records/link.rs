@@ -9,14 +9,15 @@ use crate::names::VesselName;
 pub struct PathRate {
     /// Payload bytes per second.
     pub rate: u64,
-    /// The shortest round trip.
+    /// The shortest measured round-trip time.
     pub round_trip: Duration,
 }
 
-/// A vessel, and the name of one of its ways: that of a link, or an address. `None` if the settings name only one way.
+/// A vessel, and the name of one of its ways: the name of a link, or an address. `None` if the vessel has only one
+/// address and no link.
 pub type WayOf = (VesselName, Option<String>);
 
-/// Bytes that went over the link to a vessel, with resent bytes and with an estimate of the TCP and IP headers.
+/// Bytes that went over the link to a vessel, including resent bytes and an estimate of the TCP and IP headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkBytes {
     /// Bytes sent to the vessel, including `resent`.
@@ -39,7 +40,7 @@ impl LinkBytes {
         self.merged(other, u64::saturating_add)
     }
 
-    /// Returns the difference between `earlier` and this amount.
+    /// Returns this amount minus `earlier`; each count is at least 0.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         self.merged(earlier, u64::saturating_sub)
@@ -63,8 +64,8 @@ impl LinkBytes {
 /// The cost of a delivery, all attempts together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryCost {
-    /// Bytes of the file that were written to connections, including those written again, and those that a connection
-    /// lost before it sent them.
+    /// Bytes of the file that were written to connections. Includes bytes that were written again, and bytes that were
+    /// lost with a connection before they were sent.
     pub written: u64,
     /// The delivery's share of the bytes on the link in both directions; `None` if they are not counted.
     pub link: Option<u64>,

@@ -54,7 +54,7 @@ impl VersionKind {
 /// Metadata that distinguishes two versions of a path without reading the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traits {
-    /// The kind of file.
+    /// The kind of entry.
     pub kind: VersionKind,
     /// The file's size, modification time and inode. For a directory only the inode is set, because size and times
     /// change with the directory's contents.
@@ -88,9 +88,10 @@ pub struct VersionId(pub i64);
 pub struct Entry {
     /// Path below the directory's location.
     pub path: RelPath,
-    /// The kind of file.
+    /// The kind of entry.
     pub kind: VersionKind,
-    /// The source's metadata at intake. If the source's metadata differs, the source is no longer this version.
+    /// The source's metadata when the version was taken in. If the source's metadata differs later, the source is no
+    /// longer this version.
     pub stamp: FileStamp,
     /// Permission bits (`0o7777`).
     pub mode: u32,
@@ -104,15 +105,15 @@ pub struct Entry {
     pub chunk_size: u64,
 }
 
-/// A version as intake recorded it, before the ledger has numbered it.
+/// A new version, which the ledger has not yet stored and numbered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewVersion {
-    /// What the path holds.
+    /// The path, with its kind, metadata and digest.
     pub entry: Entry,
-    /// The version of another path that the entry was before it was moved, by its inode, size and time. Of a `Gone`
-    /// version, the version that the path must still hold; otherwise the `Gone` version is not recorded.
+    /// For a moved entry: its version at the former path, recognized by inode, size and time. For a `Gone` version: the
+    /// version that the path must still hold; otherwise the ledger does not record the `Gone` version.
     pub origin: Option<VersionId>,
-    /// The moved directory above, if the entry was moved with it. Its delivery comes first.
+    /// The entry's parent directory, if the entry was moved together with it. The directory is delivered first.
     pub moved_with: Option<RelPath>,
 }
 
@@ -123,7 +124,7 @@ impl From<Entry> for NewVersion {
 }
 
 impl NewVersion {
-    /// Creates a version that has no content to read: anything but a regular file.
+    /// Creates a version of an entry without content: anything but a regular file.
     pub fn without_content(path: RelPath, traits: Traits, target: Vec<u8>) -> Self {
         let Traits { kind, stamp, mode, owner } = traits;
         Entry { path, kind, stamp, mode, owner, target, digest: None, chunk_size: 1 << 20 }.into()
@@ -143,11 +144,11 @@ pub struct Version {
     pub id: VersionId,
     /// The directory that the file belongs to.
     pub directory: DirectoryName,
-    /// What the path held when it was admitted.
+    /// The path, with its kind, metadata and digest when the ledger recorded it.
     pub entry: Entry,
 }
 
-// Both versions are read like the entry that they record.
+// The fields of the entry can be read directly from both kinds of version.
 impl Deref for NewVersion {
     type Target = Entry;
 

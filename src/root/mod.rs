@@ -1,9 +1,9 @@
-//! Accesses paths below a directory: no symbolic link on the way is followed, and nothing outside is reached.
+//! Accesses paths below a directory without following symbolic links, so that nothing outside the directory is reached.
 //!
-//! Another program may replace a directory by a link at any moment, so that a path that was checked leads elsewhere
-//! when it is used. Here the kernel checks and opens in one step: `openat2` with `RESOLVE_BENEATH` and
-//! `RESOLVE_NO_SYMLINKS`. Where `openat2` is unavailable (Linux before 5.6, some sandboxes), each directory on the path
-//! is opened with `O_NOFOLLOW`. Mount points on the path are entered.
+//! Another program may replace a directory by a link at any moment, even between a check of a path and its use. So the
+//! kernel checks and opens the path in one step: `openat2` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`. Where
+//! `openat2` is unavailable (Linux before 5.6, some sandboxes), each directory on the path is opened with `O_NOFOLLOW`.
+//! Mount points on the path are entered.
 //!
 //! The exception is a [`Root`] that [follows](Root::following) links: it resolves paths as other programs do, and so
 //! reaches any target of a link below it. [`trusted`] is for paths that the operator specified.
@@ -82,8 +82,8 @@ impl Root {
     /// Opens a path below this root.
     ///
     /// # Errors
-    /// `ELOOP` or `ENOTDIR` if a link is on the way, `EXDEV` for a path that leaves the root by `..`; any other error
-    /// of the kernel.
+    /// `ELOOP` or `ENOTDIR` if the path contains a link, `EXDEV` if the path is absolute or leaves the root by `..`;
+    /// any other error of the kernel.
     pub fn open_below(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
         if self.follows {
             return openat(&self.directory, path, flags | OFlags::CLOEXEC, mode);
@@ -134,7 +134,7 @@ pub fn open_beneath(from: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode
     walk(from, path, flags, mode)
 }
 
-/// Does the same as [`open_beneath`], one component at a time.
+/// Does the same as [`open_beneath`] without `openat2`, one component at a time. Rejects any `..`.
 fn walk(from: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
     let mut directory: Option<OwnedFd> = None;
     let mut components = path.components().peekable();

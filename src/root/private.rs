@@ -16,7 +16,7 @@ use super::open_trusted;
 /// As [`open_trusted`].
 pub fn open_private(path: &Path, flags: OFlags) -> io::Result<File> {
     let ours = Mode::RUSR | Mode::WUSR;
-    // Tries twice, because another process may create or remove the file in between.
+    // Tries twice, because another process may create or remove the file between the two calls.
     for _ in 0..2 {
         match open_trusted(path, flags | OFlags::CREATE | OFlags::EXCL, ours) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => {}
@@ -36,8 +36,8 @@ pub fn open_private(path: &Path, flags: OFlags) -> io::Result<File> {
     open_trusted(path, flags, Mode::empty())
 }
 
-/// Sets an open file of ours to mode 0600 if all users may read or write it, as files created with umask 022 are. A
-/// file that is only accessible to a group keeps its mode, because the operator set that mode on purpose.
+/// Sets an open file of this user to mode 0600 if all users have any access to it, such as a file created with umask
+/// 022. A file that only its owner and group may access keeps its mode, because the operator set that mode on purpose.
 pub fn take_from_others(file: &File) {
     if let Ok(stat) = fstat(file)
         && stat.st_uid == geteuid().as_raw()

@@ -1,7 +1,7 @@
-//! Opens a path that the operator specified, although other users may be able to write to a directory on its way.
+//! Safely opens a path that the operator specified, even if other users can write to a directory on the path.
 //!
-//! The operator's links are followed. A link of another user is rejected, because it could make this program write to
-//! any path.
+//! Symbolic links of root and of this process's user are followed. A link of another user is rejected, because it could
+//! make this program write to any path.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,21 +14,21 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// The kernel's limit of links in one path.
+/// Maximum number of symbolic links in one path, the same as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// Returns whether links of this user are followed: root, or the user that this program runs as.
+/// Returns whether links of `user` are followed: whether it is root or the user that this program runs as.
 pub(super) fn is_trusted(user: u32) -> bool {
     user == 0 || user == geteuid().as_raw()
 }
 
-/// Opens a file. Links on the way and the file itself, if it is a link, are followed if root or this process's user
-/// owns them.
+/// Opens a file. Follows links on the path, including the last component, if root or this process's user owns them.
 ///
 /// # Errors
-/// An error that names the link if another user owns one; any other error of the kernel.
+/// If another user owns one of the links, an error that names the link; any other error of the kernel.
 pub fn open_trusted(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
-    // Links there don't always lead to a path: `/dev/stderr` leads to `pipe:[4711]`.
+    // The kernel follows links in these directories, because their targets are not always paths: `/dev/stderr` may lead
+    // to `pipe:[4711]`.
     if path.starts_with("/dev") || path.starts_with("/proc") {
         return Ok(openat(CWD, path, flags | OFlags::CLOEXEC, mode)?.into());
     }
@@ -36,14 +36,15 @@ pub fn open_trusted(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> 
     Ok(openat(&directory, &name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, mode)?.into())
 }
 
-/// Returns the directory in which a path ends, and the name there, which is not a link.
+/// Follows the links of a path. Returns the directory that contains the last component, and that component's name,
+/// which is not a link.
 fn resolve(path: &Path) -> io::Result<(OwnedFd, OsString)> {
     let start = |path: &Path| {
         let start = if path.is_absolute() { "/" } else { "." };
         openat(CWD, start, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     };
     let mut directory = start(path)?;
-    // In reverse order: the last element is the next component.
+    // The remaining components in reverse order, so that `pop` returns the next one.
     let mut ahead = names(path);
     let mut links = 0;
     while let Some(name) = ahead.pop() {

@@ -1,7 +1,7 @@
 //! All keys by section, and diagnostics for unknown names.
 //!
-//! A key is one row in the `KEYS` of the file of its section, with its name, default, text and parser, and one field that it
-//! fills. `CONTRIBUTING.md` says how to add one.
+//! Each key is one row in the table `KEYS` of its section's file, with its name, default, description and parser, and
+//! the field that it fills. `CONTRIBUTING.md` says how to add one.
 
 use super::hints::nearest;
 use super::key::{KnownKey, Preset, Secrecy, SectionKind};
@@ -22,7 +22,8 @@ fn all() -> impl Iterator<Item = &'static KnownKey> {
     monster.chain(directory).chain(vessel).chain(link)
 }
 
-/// Returns the key with this name in a kind of section; any `RemoteLocation.…` of a vessel is `RemoteLocation.x`.
+/// Returns the key with this name in a kind of section. For a vessel, `RemoteLocation.` with any name is
+/// `RemoteLocation.x`, and `Address.` with any name is `Address.x`.
 pub(super) fn known(kind: SectionKind, name: &str) -> Option<&'static KnownKey> {
     all().find(|key| key.section == kind && key.is_named(name))
 }
@@ -42,7 +43,8 @@ pub(super) fn names_secret_file(name: &str) -> bool {
     name.strip_suffix("File").is_some_and(holds_secret)
 }
 
-/// Lists a file's settings for `check`, a line for each key with its default; secrets are not shown.
+/// Lists the keys of `sections` for the command `check`, a line for each with its value and default. Values that may
+/// contain secrets are not shown.
 pub(super) fn listing(sections: &[Section]) -> Vec<String> {
     let entries = sections.iter().flat_map(|section| section.entries.iter().map(move |entry| (section, entry)));
     let line = |(section, entry): (&Section, &Entry)| {
@@ -61,7 +63,8 @@ pub(super) fn listing(sections: &[Section]) -> Vec<String> {
     entries.map(line).collect()
 }
 
-/// Returns the diagnostic for a key that `kind` doesn't have (`None`: `[DEFAULT]`, where every key is allowed).
+/// Returns the diagnostic for a key that sections of `kind` don't have. `None` is `[DEFAULT]`, where every key is
+/// allowed.
 pub(super) fn unknown(kind: Option<SectionKind>, key: &str) -> Diagnostic {
     let here = |known: &KnownKey| kind.is_none_or(|kind| known.section == kind);
     let mut namesakes = all().filter(|known| known.name == shown(key)).peekable();

@@ -12,11 +12,11 @@ use super::units;
 use super::values::{list, not_empty};
 use crate::records::UtcDay;
 
-/// Limits of the bytes on a link. The default is no limit.
+/// Limits for the number of bytes on a link. The default is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Budget(Vec<Limit>);
 
-/// A number of bytes for each period.
+/// The maximum number of bytes in each period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limit {
     /// The number of bytes.
@@ -51,7 +51,7 @@ impl Period {
         }
     }
 
-    /// Returns when the period after the one that contains `at` begins, both in milliseconds since 1970.
+    /// Returns when the period that contains `at` ends. Both times are in milliseconds since 1970.
     pub fn ends(self, at: i64) -> i64 {
         match self {
             Self::Day => UtcDay::at(at).0.saturating_add(1).saturating_mul(86_400_000),
@@ -60,7 +60,7 @@ impl Period {
     }
 }
 
-/// Returns the beginning and the end of the month that contains a time.
+/// Returns the beginning and the end of the month that contains `at`, in milliseconds since 1970.
 fn month(at: i64) -> (i64, i64) {
     let now = Timestamp::from_millisecond(at).unwrap_or_default().to_zoned(TimeZone::UTC);
     let first = now.first_of_month().and_then(|first| first.start_of_day());

@@ -1,5 +1,5 @@
-//! Determines which changes of the settings can be applied at run time, without a restart. The `reload` of each key in
-//! the tables decides.
+//! Determines what a change of the settings restarts: nothing, some tasks, or the whole program. The `reload` of each
+//! key in the tables decides.
 
 use super::directory::{self, Directory};
 use super::key::Reload;
@@ -24,7 +24,7 @@ impl Monster {
         waiting
     }
 
-    /// Returns whether the background tasks are unaffected by a change between this section and `other`.
+    /// Returns whether a change from this section to `other` leaves the background tasks unaffected.
     pub fn is_kept_and_told_like(&self, other: &Self) -> bool {
         let background = |key: &Key<Self>| key.known.reload == Reload::Background;
         with_those_of(self, other, monster::KEYS, background) == *self
@@ -32,8 +32,8 @@ impl Monster {
 }
 
 impl Directory {
-    /// Returns whether transfers in progress are unaffected by a change between this section and `other`, because
-    /// sources and destinations are the same. Keys that select files or times only affect the shore's tasks.
+    /// Returns whether a change from this section to `other` leaves transfers in progress unaffected. Keys that select
+    /// files or times affect only the shore's tasks, not the transfers.
     pub fn is_delivered_like(&self, other: &Self) -> bool {
         let shores = with_those_of(self, other, directory::KEYS, |key| key.known.reload != Reload::Transfers);
         Self { own_files: other.own_files.clone(), ..shores } == *other
@@ -41,13 +41,13 @@ impl Directory {
 }
 
 impl Vessel {
-    /// Returns whether a connected vessel is unaffected by a change between this section and `other`.
+    /// Returns whether a change from this section to `other` leaves a connected vessel unaffected.
     pub fn is_served_like(&self, other: &Self) -> bool {
         with_those_of(self, other, vessel::KEYS, |key| key.known.reload != Reload::Transfers) == *other
     }
 }
 
-/// Returns a copy of `section` with the fields of `other` whose keys are `wanted`.
+/// Returns a copy of `section` in which the fields of the `wanted` keys are those of `other`.
 fn with_those_of<S: Clone>(section: &S, other: &S, keys: &[Key<S>], wanted: impl Fn(&Key<S>) -> bool) -> S {
     let mut mixed = section.clone();
     keys.iter().filter(|key| wanted(key)).for_each(|key| (key.field.copy)(&mut mixed, other));

@@ -1,4 +1,4 @@
-//! Checks between sections that are each valid on their own.
+//! Checks whether sections fit together. Each of them is already known to be valid by itself.
 
 use super::directory::Directory;
 use super::network_link::Link;
@@ -21,7 +21,7 @@ pub(super) fn destinations(directories: &[(Directory, Place)], vessels: &[(Vesse
     }
 }
 
-/// Reports directories whose schedule and that of a vessel are never open at the same time.
+/// Reports directories whose schedule is never open at the same time as the schedule of a vessel that takes them.
 pub(super) fn windows(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {
     for (vessel, place) in vessels {
         for (directory, _) in directories.iter().filter(|(directory, _)| vessel.takes(&directory.name)) {
@@ -56,7 +56,7 @@ pub(super) fn shores(directories: &[(Directory, Place)], vessels: &[(Vessel, Pla
     }
 }
 
-/// Reports directories whose files may go over none of the ways to a vessel.
+/// Reports directories whose priority is not allowed on any way to a vessel.
 pub(super) fn ways(directories: &[(Directory, Place)], vessels: &[(Vessel, Place)], problems: &Problems) {
     for (vessel, place) in vessels {
         let mut any = Priorities::NONE;

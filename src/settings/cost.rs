@@ -1,14 +1,14 @@
-//! `Cost`: what the bytes on a link cost.
+//! `Cost`: the price of the bytes on a link.
 
 use std::fmt;
 
 use super::problems::Diagnostic;
 use super::units;
 
-/// Digits behind the decimal point.
+/// Maximum number of digits after the decimal point of a price.
 const DIGITS: u32 = 6;
 const ONE: u64 = 10_u64.pow(DIGITS);
-/// The unit of a price without one, in bytes.
+/// The amount of data, in bytes, for a price of 0 that is written without an amount.
 const MEGABYTE: u64 = 1_000_000;
 
 /// The price of bytes on a link. The default costs nothing.
@@ -27,7 +27,7 @@ impl Cost {
         self.price == 0
     }
 
-    /// Returns the price of one terabyte in millionths of the currency's unit, by which prices are compared.
+    /// Returns the price of one terabyte in millionths of the currency's unit, so that prices can be compared.
     pub fn per_terabyte(&self) -> u128 {
         u128::from(self.price) * 1_000_000_000_000 / u128::from(self.bytes.max(1))
     }

@@ -5,7 +5,8 @@ use super::problems::Diagnostic;
 /// Minutes of a day.
 const DAY: u16 = 24 * 60;
 
-/// From one minute of the day (inclusive) to another (exclusive), across midnight if the end is not later.
+/// A span from one minute of the day (inclusive) to another (exclusive). It crosses midnight if the end is not later
+/// than the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DailyHours {
     from: u16,
@@ -16,7 +17,7 @@ impl DailyHours {
     /// The whole day.
     pub(super) const WHOLE_DAY: Self = Self { from: 0, until: DAY };
 
-    /// Parses two times of day.
+    /// Parses two times of day with a `-` between them.
     pub(super) fn parse(text: &str) -> Result<Self, Diagnostic> {
         let diagnostic = || {
             let remedy =
@@ -31,17 +32,17 @@ impl DailyHours {
         Ok(Self { from, until })
     }
 
-    /// Returns whether the span contains a minute of the day.
+    /// Returns whether the span contains `minute` on any day.
     pub(super) fn holds(self, minute: u16) -> bool {
         self.holds_of_its_day(minute) || self.holds_of_next_day(minute)
     }
 
-    /// Returns whether the span contains a minute of the day on which it begins.
+    /// Returns whether the span contains `minute` on the day on which the span begins.
     pub(super) fn holds_of_its_day(self, minute: u16) -> bool {
         minute >= self.from && (minute < self.until || self.crosses_midnight())
     }
 
-    /// Returns whether the span contains a minute of the day after the one on which it begins.
+    /// Returns whether the span contains `minute` on the day after the one on which the span begins.
     pub(super) fn holds_of_next_day(self, minute: u16) -> bool {
         self.crosses_midnight() && minute < self.until
     }

@@ -37,7 +37,7 @@ impl Database {
     /// Parses a path, relative to the current directory, or a `postgresql://` address, as given on the command line.
     ///
     /// `lock` is the lock file of a ledger in PostgreSQL: a second process on this host that uses the same lock file
-    /// can't open the ledger. A path ignores it.
+    /// can't open the ledger. A ledger file does not use it.
     ///
     /// # Errors
     /// When the address is invalid. The error names the expected form.
@@ -49,7 +49,7 @@ impl Database {
         Ok(Self::Postgres(Box::new(PostgresAddress { lock, ..address })))
     }
 
-    /// Parses a path, or a `postgresql://` address.
+    /// Parses a path, relative to the directory of the settings, or a `postgresql://` address.
     pub(super) fn parse(text: &str, start: &Start) -> Result<Self, Diagnostic> {
         match is_address(text) {
             true => Ok(Self::Postgres(Box::new(PostgresAddress::parse(text)?))),
@@ -57,7 +57,8 @@ impl Database {
         }
     }
 
-    /// Returns the path of the socket where the settings name none: beside the ledger's file, else beside the settings.
+    /// Returns the default path of the socket: beside the ledger's file, or beside the settings if the ledger is in
+    /// PostgreSQL.
     pub(super) fn socket(&self, start: &Start) -> PathBuf {
         match self {
             Self::File(file) => with_suffix(file, ".sock"),
@@ -79,15 +80,15 @@ impl fmt::Display for Database {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostgresAddress {
     shown: String,
-    /// One address for each host, in their order.
+    /// One address for each host, in the order of the setting.
     pub urls: Vec<String>,
-    /// `DatabasePassword` or `DatabasePasswordFile`.
+    /// `DatabasePassword` or `DatabasePasswordFile`: the password of the database.
     pub password: Option<Secret>,
-    /// `LeaseTime`.
+    /// `LeaseTime`: how long the right to use the ledger lasts without being renewed.
     pub lease_time: Duration,
-    /// The file that one process on this host locks.
+    /// The lock file, which lets only one process on this host use the ledger.
     pub lock: PathBuf,
-    /// `ShoreName`: the name of this shore among those of the ledger.
+    /// `ShoreName`: the name of this shore among all shores that use the ledger.
     pub shore: String,
 }
 
@@ -102,8 +103,8 @@ fn is_address(text: &str) -> bool {
 }
 
 impl PostgresAddress {
-    /// Parses an address, which may name several hosts, separated by commas. Diagnostics don't repeat it, because it may
-    /// contain a password.
+    /// Parses an address, which may name several hosts, separated by commas. Diagnostics don't repeat the address,
+    /// because it may contain a password.
     fn parse(text: &str) -> Result<Self, Diagnostic> {
         let remedy = "expected an address such as postgresql://user@host/name?sslmode=verify-full";
         let text = values::not_empty(text)?;
@@ -136,7 +137,7 @@ impl PostgresAddress {
     }
 }
 
-/// The parameters of an address that have a meaning.
+/// The parameters that an address may have.
 const PARAMETERS: [&str; 9] =
     ["sslmode", "sslrootcert", "sslcert", "sslkey", "host", "port", "dbname", "user", "application_name"];
 

@@ -53,7 +53,7 @@ pub struct Directory {
     /// `MaxDelete`: the limit of deletions that are repeated on the vessels within 1 minute.
     pub max_delete: MaxDelete,
     /// `Consumed`: whether a file counts as delivered if the reply to its rename was lost and the vessel has it under
-    /// neither name.
+    /// neither its temporary nor its final name.
     pub consumed: bool,
     /// `Links`: how symbolic links are handled.
     pub links: Links,
@@ -71,7 +71,7 @@ pub struct Directory {
     pub max_size: u64,
     /// `MinAge`: shortest time since a file's last change.
     pub min_age: Duration,
-    /// `Priority`: which files a vessel gets first.
+    /// `Priority`: the priority of the directory's files; a vessel gets files of the highest priority first.
     pub priority: Priority,
     /// `Order`: the order of the files within the directory.
     pub order: Order,
@@ -102,8 +102,8 @@ pub struct OwnFiles {
     pub fixed: BTreeSet<PathBuf>,
     /// Files that the program creates and removes: the ledger and SQLite's files beside it, its lock, socket and log.
     pub changing: BTreeSet<PathBuf>,
-    /// The ledger. Copies of it that were made before upgrades are beside it; their names are the ledger's name,
-    /// `.schema-` and a number.
+    /// The ledger's file; `None` if the ledger is in PostgreSQL. Copies of the ledger from before upgrades are beside
+    /// it; their names are the ledger's name, `.schema-` and a number.
     pub ledger: Option<PathBuf>,
 }
 

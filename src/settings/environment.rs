@@ -1,8 +1,9 @@
-//! Input of the settings from outside the settings file: the user, and the location of secrets.
+//! Values outside the settings file that the settings depend on, such as the user, this host's name, and the location
+//! of secrets.
 
 use std::path::PathBuf;
 
-/// The environment in which the settings file is read. It is a parameter, so that tests can choose it.
+/// The environment in which the settings file is read. Passed as a parameter, so that tests can choose it.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// The user that runs the program: the default of `Username`.
@@ -38,7 +39,8 @@ impl Environment {
     }
 }
 
-/// Returns `$LOGNAME`, `$USER`, or else the user's name in `/etc/passwd` (containers often set neither variable).
+/// Returns `$LOGNAME`, or else `$USER`, or else the user's name in `/etc/passwd`, because containers often set neither
+/// variable.
 fn user_name() -> Option<String> {
     let set = |name| std::env::var(name).ok().filter(|user| !user.is_empty());
     set("LOGNAME").or_else(|| set("USER")).or_else(|| {

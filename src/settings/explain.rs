@@ -25,9 +25,9 @@ pub struct Effective {
     pub section: String,
     /// The key.
     pub key: String,
-    /// The value as it would be written; `null` when the key has none.
+    /// The value, as it would be written in the file; `null` if the key has no value.
     pub value: Option<String>,
-    /// The behaviour without a value.
+    /// A description of the behaviour without a value.
     pub otherwise: Option<String>,
     /// Where the value comes from.
     #[serde(flatten)]
@@ -57,15 +57,15 @@ pub enum Source {
 }
 
 impl Settings {
-    /// Reads a settings file, and returns its effective settings: those of `[MONSTER]`, then of the directories, then of
-    /// the vessels.
+    /// Reads a settings file, and returns the settings with the effective values: those of `[MONSTER]`, then of the
+    /// directories, the links and the vessels.
     ///
     /// # Errors
     /// With every problem found.
     pub fn explain(file: &Path) -> Result<(Self, Vec<Effective>), SettingsError> {
         let (text, mode) = match files::text_of(file) {
             Ok(read) => read,
-            // The plain load reports the same error with its place.
+            // `load` fails with the same error, and reports its place.
             Err(_) => return Self::load(file).map(|settings| (settings, Vec::new())),
         };
         let environment = Environment { settings_mode: Some(mode), ..Environment::from_process() };
@@ -128,7 +128,7 @@ fn effective(read: &Explained<'_, '_>, file: &Path) -> Vec<Effective> {
 /// Returns the effective value of a key in a section.
 fn one(key: &KnownKey, title: &str, view: &View<'_>, file: &Path) -> Effective {
     let view = if key.transport == Transport::Ssh { view.without_defaults_of_ssh() } else { *view };
-    // `Include` of [DEFAULT] is a key of directories.
+    // An `Include` in `[DEFAULT]` is the directories' key of this name, so only `[MONSTER]`'s own `Include` counts.
     let found = match key.name == files::INCLUDE && key.section == SectionKind::Monster {
         true => view.own.and_then(|own| Some((own, own.entry(key.name)?))),
         false => view.find(key.name),
@@ -151,7 +151,7 @@ fn line(section: &Section, line: usize, file: &Path) -> Source {
     Source::Line { file, line, from: section.title.clone() }
 }
 
-/// Returns the location of each directory that a vessel takes, with the line that sets it.
+/// Returns the remote location of each directory that a vessel takes, with the line that sets it.
 fn locations(read: &Explained<'_, '_>, title: &str, view: &View<'_>, file: &Path) -> Vec<Effective> {
     let Some((vessel, _)) = read.vessels.iter().find(|(vessel, _)| vessel.name.as_str() == view.name) else {
         return Vec::new();
@@ -183,7 +183,7 @@ fn link_addresses(prefix: &str, title: &str, view: &View<'_>, file: &Path) -> Ve
     view.links.iter().filter_map(address).collect()
 }
 
-/// Adds a value of the ssh config, written as `Keyword value (file:line)`.
+/// Adds a value of the ssh config. `said` has the form `Keyword value (file:line)`.
 fn add_from_ssh_config(all: &mut Vec<Effective>, section: &str, said: &str) {
     let Some((keyword, rest)) = said.split_once(' ') else { return };
     let (value, place) = rest.rsplit_once(" (").unwrap_or((rest, ""));

@@ -1,7 +1,7 @@
 //! The settings file and the files that it includes: finds them, reads them, and joins their sections.
 //!
-//! `Include` names files by patterns. A file is read once; a file that is included again, or includes itself, is an
-//! error, as is a section that two files have.
+//! `Include` names files by patterns. It is an error if a file is included twice or includes itself, or if two files
+//! contain the same section.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -24,7 +24,7 @@ const MOST: usize = 10_000;
 pub(super) struct Files {
     /// The sections of all files: those of the settings file first, then those of the included files in their order.
     pub(super) sections: Vec<Section>,
-    /// The included files, as they were found, each with its permission bits.
+    /// The included files, in the order in which they were found, each with its permission bits.
     pub(super) included: Vec<(Arc<Path>, u32)>,
 }
 
@@ -68,15 +68,15 @@ fn unreadable(error: &io::Error) -> Diagnostic {
 struct Reader<'a> {
     problems: &'a Problems,
     files: Files,
-    /// The line or option that included each file, by the file's path on the disk.
+    /// For each file that was read, by its resolved path: the line that included it, or a text for the settings file.
     origins: HashMap<PathBuf, String>,
     /// The file and line of each section.
     titles: HashMap<String, String>,
 }
 
 impl Reader<'_> {
-    /// Adds the sections of a file, then those of the files that it includes. `label` is the file in messages, `None` for
-    /// the settings file.
+    /// Adds the sections of a file, then those of the files that it includes. `label` is the file's name in messages,
+    /// `None` for the settings file.
     fn add(&mut self, text: &str, file: &Path, label: Option<Arc<Path>>) {
         let Lines { sections, includes } = lines::read(text, all_keys::is_key, label.clone(), self.problems);
         let mut wanted: Vec<(Place, String)> = Vec::new();
@@ -175,7 +175,7 @@ fn matching(beside: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
     };
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::default() };
     let found = glob::glob_with(&whole, options).map_err(|e| e.to_string())?;
-    // A directory that can't be read may hide files that are meant.
+    // Unreadable directories are errors, because they may contain files that match.
     let mut found =
         found.collect::<Result<Vec<_>, _>>().map_err(|e| format!("{}: {}", e.path().display(), e.error()))?;
     found.sort();

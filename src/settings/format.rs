@@ -1,12 +1,13 @@
-//! `settings fmt`: a settings file in the usual form. Comments, quotes and the order stay; only blanks and blank lines
-//! change, and the meaning of the file doesn't.
+//! `settings fmt`: formats a settings file. Only blanks and blank lines change. Comments, quotes, the order and the
+//! meaning of the file stay the same.
 
 use super::all_keys;
 use super::lines;
 use super::problems::Problems;
 
 /// Returns the text in the usual form: `Key = value` without blanks around it, sections separated by one blank line, no
-/// blank lines at the start and the end. Returns the text unchanged if it can't be parsed.
+/// blank lines at the start and the end. Returns the text unchanged if it can't be parsed, or if its meaning would
+/// change.
 pub fn formatted(text: &str) -> String {
     let mut out: Vec<String> = Vec::new();
     for line in text.strip_prefix('\u{feff}').unwrap_or(text).lines() {
@@ -29,7 +30,7 @@ pub fn formatted(text: &str) -> String {
     if means_the_same(text, &formatted) { formatted } else { text.to_owned() }
 }
 
-/// Puts one blank line before the comments that precede a header.
+/// Puts one blank line before a header, and before the comments that directly precede it.
 fn separate(out: &mut Vec<String>) {
     let comments = out.iter().rev().take_while(|line| line.starts_with(['#', ';'])).count();
     let at = out.len() - comments;

@@ -1,5 +1,5 @@
-//! A JSON schema of the settings, for editors and for tools that write them: an object with a property for each section,
-//! whose properties are the keys. It is made from the tables of keys.
+//! A JSON schema of the settings, for editors and for tools that write settings. It describes an object with a property
+//! for each section, which is an object with a property for each key. Generated from the tables of keys.
 
 use serde_json::{Map, Value, json};
 

@@ -32,7 +32,7 @@ pub enum Preset {
     Required,
     /// This value, as written in the file.
     Value(&'static str),
-    /// A default that can't be written in the file; this text describes it.
+    /// A default that can't be written in the file; the text describes this default.
     Otherwise(&'static str),
 }
 
@@ -65,9 +65,10 @@ pub enum Reload {
 pub enum Secrecy {
     /// The value may be shown.
     Plain,
-    /// An address, which may contain a token.
+    /// An address. Not shown, because it may contain a token.
     Address,
-    /// A secret. It may also be in a file, named by the key with the suffix `File`, or in a credential.
+    /// A secret. Instead of this key, a file may contain it, named by the key with the suffix `File`, or a systemd
+    /// credential.
     Secret,
 }
 
@@ -78,7 +79,8 @@ pub enum Filled {
     No,
     /// All placeholders are filled when the settings are read.
     Here,
-    /// Those without a value in this section are filled later: for each vessel, or for each event.
+    /// Placeholders that have a value in this section are filled when the settings are read, the others later, for each
+    /// vessel or event.
     Later,
 }
 
@@ -87,8 +89,8 @@ pub enum Filled {
 pub struct KnownKey {
     /// The kind of section that the key belongs to; every key may also be in `[DEFAULT]`.
     pub section: SectionKind,
-    /// The key as written in the file. The `x` at the end of `RemoteLocation.x` stands for the name of a directory,
-    /// that of `Address.x` for the name of a link.
+    /// The key as written in the file. In `RemoteLocation.x`, the `x` stands for the name of a directory; in
+    /// `Address.x`, for the name of a link.
     pub name: &'static str,
     /// The default of the key.
     pub preset: Preset,
@@ -114,12 +116,13 @@ pub(super) const PER_DIRECTORY: &str = "RemoteLocation.";
 pub(super) const PER_LINK: &str = "Address.";
 
 impl KnownKey {
-    /// Returns whether a key in the file, as written, is this one.
+    /// Returns whether this is the key that the file names as `written`.
     pub(super) fn is_named(&self, written: &str) -> bool {
         self.name == written || self.prefix().is_some_and(|prefix| written.starts_with(prefix))
     }
 
-    /// Returns the key up to the name at its end, for a key such as `RemoteLocation.x`.
+    /// Returns the prefix of a key that ends with a name: `RemoteLocation.` for `RemoteLocation.x`. `None` for other
+    /// keys.
     pub(super) fn prefix(&self) -> Option<&'static str> {
         self.name.strip_suffix('x').filter(|prefix| prefix.ends_with('.'))
     }

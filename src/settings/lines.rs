@@ -19,13 +19,13 @@ use super::problems::{Diagnostic, Place, Problems};
 pub(super) struct Section {
     /// The text between the brackets, with one blank between kind and name.
     pub(super) title: String,
-    /// The file in messages; `None` for the settings file.
+    /// The file's name in messages; `None` for the settings file.
     pub(super) file: Option<Arc<Path>>,
     /// The line number of the header.
     pub(super) line: usize,
     /// The keys of the section, in the file's order; a repeated key is reported and omitted.
     pub(super) entries: Vec<Entry>,
-    /// Keys in malformed lines. They were reported, so they don't count as missing.
+    /// Keys in malformed lines. Their lines were reported, so the keys are not reported as missing too.
     pub(super) spoiled: Vec<String>,
 }
 
@@ -60,9 +60,9 @@ pub(super) struct Lines {
     pub(super) includes: Vec<Entry>,
 }
 
-/// Reads the sections; malformed and repeated lines are reported and omitted. `is_key` tells whether a word is a key;
-/// no other word of a malformed line is shown, because it may be a secret. `file` is the file in messages, `None` for the
-/// settings file.
+/// Reads the sections; malformed and repeated lines are reported and omitted. `is_key` tells whether a word is a key.
+/// No other word of a malformed line is shown, because it may be a secret. `file` is the file's name in messages,
+/// `None` for the settings file.
 pub(super) fn read(text: &str, is_key: fn(&str) -> bool, file: Option<Arc<Path>>, problems: &Problems) -> Lines {
     let mut signature = Signature::new(is_key, file, problems);
     for (i, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
@@ -213,7 +213,8 @@ fn one_blank(title: &str) -> String {
     }
 }
 
-/// Escapes all punctuation for rust-ini. Letters are not escaped, because `\n` and similar have a meaning.
+/// Escapes all punctuation for rust-ini. Letters are not escaped, because `\n` and similar sequences have a special
+/// meaning.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
@@ -225,8 +226,8 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// Returns the content of a line. For a malformed line, returns the key, if it may be shown, and the diagnostic; the
-/// diagnostic never repeats the line, which may contain a secret.
+/// Returns the content of a line. For a malformed line, returns the key (if it may be shown) and a diagnostic, which
+/// never repeats the line, because the line may contain a secret.
 fn look_at(line: &str, is_key: fn(&str) -> bool) -> Result<Line<'_>, (Option<&str>, Diagnostic)> {
     const SHAPE: &str = "a line is `Key = value`, a `[Section]`, or a comment after # or ;";
     let line = line.trim();
@@ -267,8 +268,8 @@ fn look_at_header(header: &str) -> Result<&str, Diagnostic> {
     Ok(title)
 }
 
-/// Returns the value in the text after the first `=` of a line: the text inside double quotes (`""` is one quote), or
-/// without quotes the text before a blank that is followed by `#` or `;`.
+/// Returns the value in `raw`, the text after the first `=` of a line. With double quotes, the value is the text inside
+/// them, where `""` stands for one quote. Without quotes, it ends before a comment: a blank followed by `#` or `;`.
 fn value_of(raw: &str) -> Result<String, Diagnostic> {
     let Some(quoted) = raw.trim_start().strip_prefix('"') else {
         let blanks = raw.char_indices().filter(|(_, c)| c.is_whitespace());
@@ -309,8 +310,8 @@ fn known_first_word(line: &str, is_key: fn(&str) -> bool) -> Option<&str> {
     is_key(word).then_some(word)
 }
 
-/// Returns the part of a key that may be shown: its first word. If the `=` of a line is misplaced, the rest may be a
-/// secret.
+/// Returns the part of a key that may be shown: a key such as `RemoteLocation.x` as a whole, otherwise the first word.
+/// If the `=` of a line is misplaced, the other words may be a secret.
 pub(super) fn shown(key: &str) -> &str {
     if key.starts_with(PER_DIRECTORY) || key.starts_with(PER_LINK) {
         return key;

@@ -20,8 +20,8 @@ pub enum Compression {
     No,
     /// SSH compresses everything, if the vessel offers compression.
     Yes,
-    /// Files that shrink are sent compressed over slow links, and the vessel's shell expands them. Where it can't, SSH
-    /// compresses.
+    /// Files that shrink are sent compressed over slow links, and the vessel's shell expands them. If the shell can't,
+    /// SSH compresses instead.
     Auto,
 }
 
@@ -58,12 +58,12 @@ pub enum Shell {
 /// How files of one chunk are sent to a vessel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SmallFiles {
-    /// By the shell on long paths, otherwise by SFTP.
+    /// By the shell if the round-trip time is long, otherwise by SFTP.
     #[default]
     Auto,
-    /// By the shell on all paths.
+    /// Always by the shell.
     Shell,
-    /// By SFTP on all paths.
+    /// Always by SFTP.
     Sftp,
 }
 
@@ -73,25 +73,26 @@ pub enum Verify {
     /// The vessel hashes its copy; if it can't, the copy is read back.
     #[default]
     Hash,
-    /// The copy is read back, also if the vessel could hash it.
+    /// The copy is read back, even if the vessel can hash it.
     ReadBack,
     /// The vessel hashes its copy; if it can't, only the size is compared.
     Size,
 }
 
-/// Whether only the changed blocks of a changed file are sent. A signature of the file is needed for that.
+/// Whether only the changed blocks of a changed file are sent, which requires a signature of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delta {
-    /// Every file in a mirror gets a signature; elsewhere only files of which the vessel holds an earlier version.
+    /// In a mirror, every file of 1 MiB or more gets a signature. Elsewhere, only those of which the vessel holds an
+    /// earlier version get one.
     #[default]
     Auto,
-    /// Every file gets a signature.
+    /// Every file of 1 MiB or more gets a signature.
     Yes,
     /// No file gets a signature.
     No,
 }
 
-/// Whether content that a vessel has already is moved or copied there.
+/// Whether content that a vessel has already is renamed or copied on the vessel instead of being sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dedup {
     /// Moved entries are renamed on the vessel, and files with the content of a delivered file are copied there.
@@ -101,7 +102,8 @@ pub enum Dedup {
     No,
 }
 
-/// Parses `auto`, `system`, or a kernel's name of an algorithm, which this kernel need not support.
+/// Parses `auto`, `system`, or the name of an algorithm. The name only needs a valid form; this kernel may lack the
+/// algorithm.
 pub(super) fn congestion_control(text: &str) -> Option<CongestionControl> {
     // TCP_CA_NAME_MAX is 16, including the terminating zero.
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');

@@ -1,4 +1,4 @@
-//! The keys of `[Link z]`, with a table row each, and the checks of its use.
+//! The keys of `[Link z]`, with a table row for each, and the checks of a link's budget and use.
 
 use super::budget::{self, Budget};
 use super::cost;
@@ -76,7 +76,7 @@ pub(super) fn read(view: &View<'_>) -> Option<Link> {
     Some(link)
 }
 
-/// Parses the name of a network interface, which need not exist yet.
+/// Parses the name of a network interface. The interface may be missing now.
 fn interface(text: &str) -> Option<String> {
     // IFNAMSIZ is 16, including the terminating zero.
     let is_name = (1..16).contains(&text.len()) && !matches!(text, "." | "..");
@@ -89,7 +89,7 @@ fn preference(text: &str) -> Option<u32> {
     is_number.then(|| text.parse().ok()).flatten().filter(|number| *number <= 1000)
 }
 
-/// Reports a budget that not even one chunk fits into.
+/// Reports a budget that is smaller than one chunk.
 pub(super) fn check_budget(view: &View<'_>, budget: &Budget, chunk_size: u64) {
     if let Some(limit) = budget.limits().iter().find(|limit| limit.bytes < chunk_size) {
         let message = format!("the budget of {limit} is less than one chunk of {chunk_size} bytes (ChunkSize)");

@@ -41,7 +41,7 @@ pub struct Settings {
     pub vessels: Vec<Vessel>,
     /// Each `[Link z]`, in the file's order.
     pub links: Vec<Arc<Link>>,
-    /// Warnings to be logged once, a line each.
+    /// Warnings to be logged once, one line for each.
     pub warnings: Vec<String>,
     /// All settings in the file, a line for each key, without secrets.
     pub listing: Vec<String>,
@@ -59,17 +59,18 @@ pub struct SectionNames {
 }
 
 impl Settings {
-    /// Reads a settings file, and the secrets that it names.
+    /// Reads a settings file, with the files that it includes and the secrets that it names.
     ///
     /// # Errors
-    /// When the file can't be read or isn't UTF-8, and otherwise with every problem found in it.
+    /// If the file can't be read or isn't UTF-8; otherwise with every problem found in the settings.
     pub fn load(file: &Path) -> Result<Self, SettingsError> {
         let (text, mode) = files::text_of(file).map_err(|(line, diagnostic)| refused(file, line, diagnostic))?;
         let environment = Environment { settings_mode: Some(mode), ..Environment::from_process() };
         Self::parse(&text, file, &environment)
     }
 
-    /// Returns the socket that a settings file names, even if the settings have errors; else the default.
+    /// Returns the socket that a settings file names, or else the default socket. Works even if the settings have
+    /// errors.
     pub fn socket_of(file: &Path) -> PathBuf {
         let problems = Problems::new(file);
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
@@ -88,8 +89,8 @@ impl Settings {
         database.unwrap_or_else(|_| Database::File(start.beside.join("database.sqlite3"))).socket(&start)
     }
 
-    /// Returns the names of the sections of a settings file and of the files that it includes, even if the settings have
-    /// errors.
+    /// Returns the names of the sections of a settings file and of the files that it includes. Works even if the
+    /// settings have errors.
     pub fn names_of(file: &Path) -> SectionNames {
         let problems = Problems::new(file);
         let text = files::text_of(file).map(|(text, _)| text).unwrap_or_default();
@@ -106,8 +107,8 @@ impl Settings {
     }
 
     /// Checks the text of a settings file. `file` is the file's name for messages; relative paths start at its
-    /// directory. Reads only the included files, the files of secrets and the ssh config from the disk, and resolves the
-    /// `Location`s there.
+    /// directory. From the disk, it reads only the included files, the files of secrets and the ssh config; it also
+    /// resolves the `Location`s on the disk.
     ///
     /// # Errors
     /// With every problem found, in the order of the lines.
@@ -115,7 +116,7 @@ impl Settings {
         Self::parse_and(text, file, environment, |_| ()).map(|(settings, ())| settings)
     }
 
-    /// Checks a text as [`Self::parse`] does, and passes the sections to `explain`.
+    /// Checks a text as [`Self::parse`] does, and also returns the result of `explain` for the sections.
     pub(super) fn parse_and<T>(
         text: &str,
         file: &Path,
@@ -123,7 +124,7 @@ impl Settings {
         explain: impl FnOnce(&Explained<'_, '_>) -> T,
     ) -> Result<(Self, T), SettingsError> {
         let problems = Problems::new(file);
-        // Without a current directory there is no absolute path. The relative path works as long as the current
+        // This fails only if the current directory is unknown. The relative path then works as long as the current
         // directory isn't changed.
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let beside = absolute.parent().unwrap_or(Path::new("/")).to_owned();
@@ -177,8 +178,8 @@ impl Settings {
         Ok((settings, explained))
     }
 
-    /// Converts directories whose `Location` is one file. Only the disk can tell which are files, so the caller asks it
-    /// in `is_file`.
+    /// Converts the directories whose `Location` is a single file. `is_file` checks that on the disk, because the
+    /// settings don't tell.
     pub fn find_single_files(&mut self, is_file: impl Fn(&Path) -> bool) {
         let directories = std::mem::take(&mut self.directories).into_iter();
         let found = directories.map(|one| if is_file(&one.location) { one.of_one_file() } else { one });
@@ -186,7 +187,7 @@ impl Settings {
         self.find_places();
     }
 
-    /// Updates the directories' locations in the vessels that are this host.
+    /// Updates the directories' locations in the vessels with `Transport = local`.
     fn find_places(&mut self) {
         let vessels = std::mem::take(&mut self.vessels).into_iter();
         self.vessels = vessels.map(|vessel| vessel.find_places(&self.directories)).collect();
@@ -210,7 +211,8 @@ fn refused(file: &Path, line: Option<usize>, diagnostic: Diagnostic) -> Settings
     problems.finish().expect_err("a problem was reported")
 }
 
-/// The settings that were read, for an explanation of the effective values.
+/// The sections and the values that were read from them. Used to check them against each other and to explain the
+/// effective values.
 pub(super) struct Explained<'a, 's> {
     pub(super) sections: &'a Sections<'s>,
     /// The groups of each vessel, the one that takes precedence first.
@@ -232,7 +234,7 @@ impl<'a> Explained<'a, '_> {
         of_vessel(self.program, name, section, groups)
     }
 
-    /// Checks each link against the program, the directories and the vessels.
+    /// Checks each link against `[MONSTER]`, the directories and the vessels.
     fn check_links(&self, monster: Option<&Monster>) {
         let Self { sections, program, directories, vessels, .. } = *self;
         let has_all_vessels = vessels.len() == sections.vessels.len();
@@ -244,7 +246,8 @@ impl<'a> Explained<'a, '_> {
                 priority_keys::check_reserve(&view, &link.budget, link.reserve, monster.chunk_size);
             }
             let uses = |(vessel, _): &(Vessel, Place)| vessel.ways.iter().any(|way| way.link.as_ref() == link);
-            // A vessel with errors may use it.
+            // A vessel or directory with errors is missing in the lists, but may use the link. So the link is checked
+            // only if there is none.
             if let Some(link) = link.filter(|_| has_all_vessels && directories.len() == sections.directories.len()) {
                 checks::priorities(&view, link, directories, vessels);
             }
@@ -252,7 +255,7 @@ impl<'a> Explained<'a, '_> {
         }
     }
 
-    /// Checks what must hold between directories, vessels and the program's own files.
+    /// Checks the directories, the vessels and the program's own files against each other.
     fn check_together(&self, own_files: &OwnFiles) {
         let Self { directories, vessels, .. } = *self;
         let problems = self.program.problems;
@@ -276,7 +279,7 @@ fn check_modes(files: &files::Files, file: &Path, environment: &Environment, pro
     }
 }
 
-/// Returns the view of `[MONSTER]`, before the links were read.
+/// Returns the view of `[MONSTER]`. It has no links, because they are read later.
 fn program_view<'a>(
     problems: &'a Problems,
     sections: &Sections<'a>,

@@ -20,7 +20,7 @@ pub struct Logging {
 /// The levels of log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Errors that end the program.
+    /// Errors that stop the program or a part of its work.
     Error,
     /// Problems that a person should look at.
     Warn,
@@ -60,7 +60,7 @@ pub enum LogFormat {
     Text,
     /// A JSON object for each line.
     Json,
-    /// A short message with journald fields, however the program was started.
+    /// A short message with fields for journald, which gets it directly, even if it does not read standard error.
     Journald,
 }
 

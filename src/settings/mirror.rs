@@ -1,6 +1,7 @@
-//! The mode of a directory: a queue of files that retire, or a mirror whose files stay; and the options of a mirror.
+//! The mode of a directory: its sources retire after their delivery, or they stay (a mirror). Also the options of a
+//! mirror.
 
-/// The treatment of a source that every vessel has received.
+/// What happens to a source that every vessel has received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// The source retires to `processed/`.

@@ -1,7 +1,7 @@
 //! The operator's configuration: the settings file, parsed, checked and typed.
 //!
 //! This module reads the settings file, the secrets that it names and the ssh config, and resolves each `Location` on
-//! the disk. It uses no network and no ledger, and lists no directory.
+//! the disk. It uses no network and no ledger.
 //!
 //! The text is processed in three steps. First each line is checked on its own: malformed lines are rejected, and
 //! rust-ini returns sections, keys and values. Then each section is converted into its type, with values from the

@@ -26,15 +26,15 @@ pub struct Monster {
     pub chunk_size: u64,
     /// `Cache`: the maximum memory for the contents of sources, in bytes.
     pub cache: u64,
-    /// `Database`, with `DatabasePassword`, `LeaseTime` and the lock file for an address.
+    /// `Database`. An address of a PostgreSQL database includes `DatabasePassword`, `LeaseTime` and the lock file.
     pub database: Database,
-    /// `DatabasePassword` or `DatabasePasswordFile`.
+    /// `DatabasePassword` or `DatabasePasswordFile`: the password of a PostgreSQL database.
     database_password: Option<Secret>,
-    /// `LeaseTime`.
+    /// `LeaseTime`: how long the right to use a ledger in PostgreSQL lasts without being renewed.
     lease_time: Duration,
     /// `ShoreName`: the name of this shore.
     pub shore_name: String,
-    /// `Socket`, or its default: the path through which commands reach the running program.
+    /// `Socket`, or its default: the path of the socket through which commands reach the running program.
     pub socket: PathBuf,
     /// `Listen`: the address of the status page; `None`: there is no page.
     pub listen: Option<SocketAddr>,
@@ -46,7 +46,7 @@ pub struct Monster {
     pub logging: Logging,
     /// `Simulate`: whether actions are only logged.
     pub simulate: bool,
-    /// `MinFree`: free space on the ledger's disk that is required to admit new files, in bytes.
+    /// `MinFree`: the free space on the ledger's disk, in bytes, below which no new files are admitted.
     pub min_free: u64,
     /// `KeepHistory`: how long the ledger keeps ended versions; `None`: for ever.
     pub keep_history: Option<Duration>,

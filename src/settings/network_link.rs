@@ -19,7 +19,7 @@ pub struct Link {
     pub interface: Option<String>,
     /// `BindAddress`: the address of this host that the connections use; `None`: the routes decide.
     pub bind_address: Option<IpAddr>,
-    /// `Preference`: of the ways that are up, the one with the highest is used.
+    /// `Preference`: of the ways that are up, the one with the highest preference is used.
     pub preference: u32,
     /// `Cost`: the price of bytes on the link.
     pub cost: Cost,
@@ -27,7 +27,7 @@ pub struct Link {
     pub rate_limit: RateSchedule,
     /// `Schedule` and `Schedule.tz`: when the link may be used.
     pub schedule: Schedule,
-    /// `Budget`: the most bytes on the link for all vessels together.
+    /// `Budget`: the maximum number of bytes on the link for all vessels together.
     pub budget: Budget,
     /// `BudgetReserve`: the part of the budget that is kept for files of high priority.
     pub reserve: Option<Reserve>,

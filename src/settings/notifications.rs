@@ -1,4 +1,4 @@
-//! Recipients of events: commands, webhooks, a heartbeat.
+//! Notifications of events and of the program's health: commands, webhooks, and a heartbeat.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,9 +23,9 @@ pub struct Notifications {
     pub heartbeat: Option<WebAddress>,
     /// `HeartbeatInterval`: the interval between two heartbeat requests.
     pub heartbeat_interval: Duration,
-    /// `OnBudget`: the command for a budget that is nearly or wholly spent; empty: none.
+    /// `OnBudget`: the command that runs when a budget is nearly or wholly spent; empty: none.
     pub on_budget: Vec<String>,
-    /// `OnTrouble`: the command for troubles that begin and end; empty: none.
+    /// `OnTrouble`: the command that runs when a trouble begins or ends; empty: none.
     pub on_trouble: Vec<String>,
     /// `HookTimeout`: the time limit of each command for an event.
     pub hook_timeout: Duration,
@@ -34,11 +34,11 @@ pub struct Notifications {
 /// `OnDelivered`, `OnRetired`, `OnParked`: commands. First the program, then its arguments; empty: none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hooks {
-    /// `OnDelivered`.
+    /// `OnDelivered`: runs when a vessel has acknowledged a file.
     pub on_delivered: Vec<String>,
-    /// `OnRetired`.
+    /// `OnRetired`: runs when a source that every vessel has was moved to `processed/` or deleted.
     pub on_retired: Vec<String>,
-    /// `OnParked`.
+    /// `OnParked`: runs when a delivery was parked.
     pub on_parked: Vec<String>,
 }
 
@@ -63,7 +63,8 @@ impl WebAddress {
         &self.0
     }
 
-    /// Returns whether data sent to the address is protected from third parties.
+    /// Returns whether data sent to the address is protected from third parties, by TLS or because it stays on this
+    /// host.
     pub(super) fn is_private(&self) -> bool {
         self.0.scheme() != "http" || is_this_host(&self.0)
     }
@@ -81,7 +82,8 @@ impl fmt::Debug for WebAddress {
     }
 }
 
-/// Parses a command into words; `none` yields no words. A program with a `/` is resolved like any other path.
+/// Parses a command into words; `none` yields no words. If the program contains a `/`, it is resolved like other paths
+/// in the settings.
 pub(super) fn command(written: &Written<'_>) -> Result<Vec<String>, Diagnostic> {
     placeholders::check_spelling(written.text)?;
     let of_one_vessel = ["{vessel}", "{group}"].into_iter().find(|word| written.text.contains(word));

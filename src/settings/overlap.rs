@@ -1,9 +1,9 @@
 //! Detects sections that overlap: on this host by their `Location`, on a vessel by their `RemoteLocation`.
 //!
-//! An overlap is an error if it can lose a file or makes two sections conflict: a directory whose sources another one
-//! moves away, files of two directories with the same name, a mirror that deletes files of another directory.
-//! Well-defined overlaps are allowed, such as mirrors that share a `Location`, or a location inside another one that
-//! does not include it. DESIGN.md has the table.
+//! An overlap is an error if a file could be lost or two sections conflict. Examples: a directory moves away the
+//! sources of another one, files of two directories get the same path, or a mirror deletes files of another directory.
+//! Harmless overlaps are allowed, such as mirrors that share a `Location`, or a `Location` in a directory that does not
+//! include it. DESIGN.md has the table.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -74,8 +74,8 @@ impl<'a> Overlaps<'a> {
         }
     }
 
-    /// Reports two directories with the same location, because each would retire the other's sources before they are
-    /// delivered. Two mirrors are allowed, because mirrors never move sources.
+    /// Reports two directories with the same location, because each could retire sources that the other has not
+    /// delivered yet. Two mirrors are allowed, because mirrors never move sources.
     fn check_shared(&self, one: usize, other: usize) {
         if self.directory(one).is_mirror() && self.directory(other).is_mirror() {
             return;
@@ -86,8 +86,8 @@ impl<'a> Overlaps<'a> {
         self.report(other, Diagnostic::new(message, remedy));
     }
 
-    /// Checks a location in another directory's `processed/`. Only `processed/` itself is allowed, to send delivered
-    /// files on, and only if files there never expire.
+    /// Checks a location in another directory's `processed/`. A directory may have `processed/` itself as its location,
+    /// to send delivered files on, but only if files there never expire.
     fn check_archive(&self, outer: usize, inner: usize, below: &Path) {
         let name = &self.directory(outer).name;
         let stays = self.directory(outer).keep_processed == KeepProcessed::Forever;
@@ -136,7 +136,7 @@ impl<'a> Overlaps<'a> {
         self.report(inner, Diagnostic::new(message, format!("{exclude}, or merge the two sections")));
     }
 
-    /// Returns an explanation if two paths are written so differently that their overlap isn't obvious.
+    /// Returns an explanation if the paths as written don't show that they overlap; otherwise an empty text.
     fn shown(&self, one: usize, other: usize) -> String {
         let (one, other) = (&self.directory(one).location, &self.directory(other).location);
         if one.starts_with(other) && !one.components().any(|part| part.as_os_str() == "..") {
@@ -152,15 +152,16 @@ impl<'a> Overlaps<'a> {
         }
         for (one, other) in self.twins() {
             self.check_places(one, other, &mut said);
-            // Once for each vessel, because a fleet on one account has many pairs.
+            // Warns once for each vessel, because many vessels with the same account form many pairs.
             if !warned.contains(&other) && self.check_temp_dirs(one, other) {
                 warned.insert(other);
             }
         }
     }
 
-    /// Warns of two vessels with the same account and the same TempDir: each would have to tell its parts from those of
-    /// the other, and a shore that forgets one of them would leave its parts to the other. Returns whether it warned.
+    /// Warns of two vessels with the same account and the same TempDir. Each would have to tell its own parts from
+    /// those of the other, and if a shore forgets one vessel, that vessel's parts stay in the other's TempDir. Returns
+    /// whether it warned.
     fn check_temp_dirs(&self, one: usize, other: usize) -> bool {
         let ((first, _), (second, place)) = (&self.vessels[one], &self.vessels[other]);
         let same = first.local.is_none() && first.temp_dir == second.temp_dir && way_to(first) == way_to(second);
@@ -175,7 +176,7 @@ impl<'a> Overlaps<'a> {
         same
     }
 
-    /// Returns pairs of vessels that are the same account on the same host, as far as the settings tell.
+    /// Returns all pairs of vessels that have the same account on the same host according to the settings.
     fn twins(&self) -> BTreeSet<(usize, usize)> {
         let mut accounts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (at, (vessel, _)) in self.vessels.iter().enumerate() {
@@ -191,11 +192,13 @@ impl<'a> Overlaps<'a> {
         accounts.values().flat_map(pairs).collect()
     }
 
-    /// Checks the remote locations of all directories on a vessel, or on two vessels with the same account.
+    /// Compares the remote locations of all directories on a vessel, or on two vessels with the same account. `said`
+    /// has the pairs of directories that were already reported.
     fn check_places(&self, one: usize, other: usize, said: &mut HashSet<(usize, usize)>) {
         let (ours, theirs) = (self.places(one), self.places(other));
-        // Two hosts made from one image share a host key, so vessels with the same pinned key may be two hosts. The
-        // locations of one directory on both are therefore compared only if the route is the same too.
+        // Two hosts made from one image share a host key, so vessels with the same pinned key may be two hosts.
+        // Therefore the locations of the same directory on both vessels are compared only if their routes are also the
+        // same.
         let same_way = way_to(&self.vessels[one].0) == way_to(&self.vessels[other].0);
         for (first, place) in &ours {
             for (second, other_place) in &theirs {
@@ -282,8 +285,8 @@ impl<'a> Overlaps<'a> {
         self.problems.report(place.at_key(&key), Diagnostic::new(message, remedy + &otherwise));
     }
 
-    /// Returns where a directory's remote location on a vessel is set: the place in the settings and the key; and the
-    /// remedy.
+    /// Returns the place in the settings and the key that set a directory's remote location on a vessel, and the remedy
+    /// for the overlap.
     fn place_of(&self, (vessel, directory, _): (usize, usize, &Reach)) -> (Place, String, String) {
         let (vessel, vessel_place) = &self.vessels[vessel];
         let (directory, directory_place) = &self.directories[directory];
@@ -340,14 +343,15 @@ pub(super) fn takes(directory: &Directory, below: &Path, is_file: bool) -> bool 
         && (directory.include.is_empty() || directory.include.reaches(below, false))
 }
 
-/// Returns texts that identify a vessel's account and host: one for the route, and one for each pinned host key.
+/// Returns texts that identify a vessel's account and host: one with the address and hops, and one with each pinned
+/// host key.
 fn accounts_of(vessel: &Vessel) -> Vec<String> {
     let pinned = vessel.ssh.host_keys.iter().filter(|_| vessel.local.is_none());
     let by_key = pinned.map(|key| format!("{}@{key}", vessel.ssh.username));
     std::iter::once(way_to(vessel)).chain(by_key).collect()
 }
 
-/// Returns the account, address and hops of a vessel.
+/// Returns a vessel's account, address and hops as a text.
 fn way_to(vessel: &Vessel) -> String {
     if vessel.local.is_some() {
         return "this host".to_owned();

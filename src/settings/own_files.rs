@@ -1,5 +1,5 @@
-//! The program's own files, which are never replicated, wherever they are: the settings with what they include, files with secrets, the
-//! ledger, the log and the socket.
+//! The program's own files, which are never replicated, wherever they are: the settings and the files that they
+//! include, files with secrets, the ledger, the log and the socket.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ use super::reach::Reach;
 use super::values::Start;
 use super::vessel::Vessel;
 
-/// Suffixes of the ledger's files: of `Database` itself, and of the files beside it.
+/// Suffixes of the ledger's files: the empty suffix of `Database` itself, and those of the files beside it.
 const BESIDE_DATABASE: [&str; 7] = ["", "-wal", "-shm", "-journal", ".lock", ".sock", ".sock.new"];
 
-/// Suffixes of the socket, and of the files beside it.
+/// Suffixes of the socket's files: the empty suffix of the socket itself, and those of the files beside it.
 const BESIDE_SOCKET: [&str; 3] = ["", ".new", ".lock"];
 
 impl OwnFiles {
-    /// Collects the files that the settings name. `file` is the settings file.
+    /// Collects the program's own files from the settings. `file` is the settings file.
     pub(super) fn of(
         file: &Path,
         files: &Files,
@@ -54,10 +54,10 @@ impl OwnFiles {
         own
     }
 
-    /// Reports a `Location` that is one of the program's own files. Warns of a `Location` that contains some of them,
-    /// because they are skipped.
+    /// Reports a `Location` that is one of the program's own files. Warns of a `Location` that contains some of these
+    /// files, because they are skipped.
     pub(super) fn check(&self, directories: &[(Directory, Place)], locations: &[Reach], problems: &Problems) {
-        // The warning names the ledger only, not the other files beside it.
+        // The warning names the ledger and the socket, but not the files beside them.
         let beside = |path: &Path| {
             let path = path.as_os_str().as_encoded_bytes();
             BESIDE_DATABASE[1..].iter().chain(&BESIDE_SOCKET[1..]).any(|suffix| {

@@ -1,8 +1,8 @@
 //! `Include` and `Exclude`: patterns similar to `.gitignore`.
 //!
-//! The last pattern that matches a path decides. If it has a leading `!`, the path does not match the list. A pattern
-//! without a `/` is compared with the last component, any other with the whole path below `Location`. A trailing `/`
-//! restricts a pattern to directories. `*` and `?` don't match a `/`, `**` does.
+//! The last pattern that matches a path decides. If this pattern begins with `!`, the path does not match the list. A
+//! pattern without a `/` is compared with the last component of a path, any other pattern with the whole path below
+//! `Location`. A trailing `/` restricts a pattern to directories. `*` and `?` don't match a `/`, `**` does.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -58,8 +58,8 @@ impl Patterns {
         self.0.is_empty()
     }
 
-    /// Returns the decision of the last pattern that matches a path below the location: `false` if that pattern has a
-    /// `!`. `None` if no pattern matches.
+    /// Returns whether the last pattern that matches a path below the location has no `!`. `None` if no pattern
+    /// matches.
     pub fn verdict(&self, path: &Path, is_directory: bool) -> Option<bool> {
         let name = path.file_name().map_or(Path::new(""), |name: &OsStr| Path::new(name));
         let matches = |pattern: &&Pattern| {
@@ -69,8 +69,8 @@ impl Patterns {
         self.0.iter().rev().find(matches).map(|pattern| !pattern.negated)
     }
 
-    /// Returns whether a path, or a directory above it, matches. If a directory matches, a pattern with `!` can't
-    /// exclude the paths below it.
+    /// Returns whether a path, or a directory above it, matches the list. If a directory matches, a pattern with `!`
+    /// can't take the paths below it from the list.
     pub fn covers(&self, path: &Path, is_directory: bool) -> bool {
         let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
         !self.is_empty()
@@ -78,7 +78,8 @@ impl Patterns {
                 || self.verdict(path, is_directory) == Some(true))
     }
 
-    /// Returns whether a path in a directory below the location may match. Returns `true` if that is uncertain.
+    /// Returns whether a path in `directory`, which is below the location, may match the list. Returns `true` if that
+    /// is uncertain.
     pub fn may_reach_into(&self, directory: &Path) -> bool {
         let first = |path: &Path| path.components().next().map(|part| part.as_os_str().to_owned());
         let may = |pattern: &Pattern| {
@@ -90,8 +91,8 @@ impl Patterns {
         self.0.iter().any(may)
     }
 
-    /// Returns whether a path matches. If no pattern matches the path itself, the nearest directory above it for which
-    /// a pattern decides counts.
+    /// Returns whether a path matches the list. If no pattern matches the path itself, the result of the nearest
+    /// directory above it that a pattern matches applies.
     pub fn reaches(&self, path: &Path, is_directory: bool) -> bool {
         let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
         let own = self.verdict(path, is_directory);
@@ -99,15 +100,15 @@ impl Patterns {
     }
 }
 
-/// Parses globs for file names as [`globs`] does, and warns of a text that is probably several globs with blanks
+/// Parses globs as [`globs`] does, and warns of a glob that is probably several globs with blanks instead of commas
 /// between them.
 pub(super) fn read_globs(written: &Written<'_>) -> Result<Globs, Diagnostic> {
     warn_of_blanks(written);
     globs(written.text)
 }
 
-/// Parses patterns as [`patterns`] does, and warns of a text that is probably several patterns with blanks between
-/// them.
+/// Parses patterns as [`patterns`] does, and warns of a pattern that is probably several patterns with blanks instead
+/// of commas between them.
 pub(super) fn read_patterns(written: &Written<'_>) -> Result<Patterns, Diagnostic> {
     warn_of_blanks(written);
     patterns(written.text)
@@ -126,7 +127,7 @@ fn warn_of_blanks(written: &Written<'_>) {
     }
 }
 
-/// Parses globs for file names, separated by commas; `none` or an empty text for none.
+/// Parses globs for file names, separated by commas; `none` or an empty text yields no globs.
 pub(super) fn globs(text: &str) -> Result<Globs, Diagnostic> {
     let mut set = GlobSetBuilder::new();
     for glob in split_globs(text).filter(|_| text != "none") {
@@ -144,7 +145,7 @@ fn no_glob(glob: &str, why: &dyn std::fmt::Display) -> Diagnostic {
     Diagnostic::new(format!("invalid glob `{glob}`: {why}"), "expected one such as `*.tmp` or `.*.sw?`")
 }
 
-/// Splits at commas outside of `{a,b}` and `[,]`.
+/// Splits a text at commas, but not at those in braces or brackets, such as `{a,b}` and `[,]`.
 fn split_globs(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     let parts = text.split(move |c| {
@@ -158,7 +159,7 @@ fn split_globs(text: &str) -> impl Iterator<Item = &str> {
     parts.map(str::trim).filter(|glob| !glob.is_empty())
 }
 
-/// Parses patterns, separated by commas; an empty text for none.
+/// Parses patterns, separated by commas; an empty text yields no patterns.
 pub(super) fn patterns(text: &str) -> Result<Patterns, Diagnostic> {
     split_globs(text).map(pattern).collect::<Result<_, _>>().map(Patterns)
 }
@@ -167,7 +168,7 @@ fn pattern(text: &str) -> Result<Pattern, Diagnostic> {
     let (negated, rest) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
     let (directories_only, rest) = rest.strip_suffix('/').map_or((false, rest), |rest| (true, rest));
     let whole = rest.contains('/');
-    // As in a shell, `./x` is the `x` at the top.
+    // `./x` means the `x` directly in `Location`, like `/x`.
     let glob = rest.strip_prefix("./").or_else(|| rest.strip_prefix('/')).unwrap_or(rest);
     if glob.is_empty() {
         return Err(Diagnostic::new(

@@ -9,7 +9,7 @@ use super::problems::Diagnostic;
 /// The placeholders.
 const WORDS: [&str; 4] = ["vessel", "directory", "group", "hostname"];
 
-/// The values of the placeholders; `None` for those without a value here.
+/// The values of the placeholders; `None` for a placeholder without a value in this context.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Placeholders<'a> {
     /// The vessel's name.
@@ -32,12 +32,12 @@ impl<'a> Placeholders<'a> {
         }
     }
 
-    /// Replaces the placeholders that have a value; the others stay.
+    /// Replaces the placeholders that have a value; the others stay in the text.
     pub fn fill_known<'t>(&self, text: &'t str) -> Cow<'t, str> {
         replaced(text, |word| self.value(word))
     }
 
-    /// Replaces all placeholders of a path or an address.
+    /// Replaces all placeholders in a path or an address. A placeholder without a value is an error.
     pub(super) fn fill<'t>(&self, text: &'t str) -> Result<Cow<'t, str>, Diagnostic> {
         check_spelling(text)?;
         for word in WORDS.into_iter().filter(|word| text.contains(&format!("{{{word}}}"))) {
@@ -85,7 +85,7 @@ fn replaced<'t, 'v>(text: &'t str, value: impl Fn(&str) -> Option<&'v str>) -> C
     }
     let mut out = String::with_capacity(text.len() + 32);
     let mut rest = text;
-    // In one pass, so that a value with braces is not replaced again.
+    // Replaces in one pass, so that braces in a value are not replaced again.
     while let Some(open) = rest.find('{') {
         out.push_str(&rest[..open]);
         rest = &rest[open..];

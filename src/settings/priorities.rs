@@ -1,10 +1,10 @@
-//! A set of priorities: those of the files that may go over a link.
+//! A set of priorities, such as those of the files that may go over a link.
 
 use std::fmt;
 
 use super::priority::Priority;
 
-/// A set of priorities. The default holds all of them.
+/// A set of priorities. The default is all priorities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Priorities(u8);
 
@@ -35,7 +35,7 @@ impl Priorities {
         self.0 == ALL
     }
 
-    /// Returns whether the set holds none.
+    /// Returns whether the set holds no priority.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -51,13 +51,13 @@ impl Priorities {
         Self(self.0 & other.0)
     }
 
-    /// Returns the priorities that at least one of both sets holds.
+    /// Returns the priorities that at least one of the two sets holds.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Returns the words of the priorities, as alternatives.
+    /// Returns the names of the priorities as alternatives, such as `urgent or high`.
     pub fn either(self) -> String {
         self.to_string().replace(", ", " or ")
     }

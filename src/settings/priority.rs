@@ -1,6 +1,6 @@
-//! The order of sending: the priority of a directory, and the order of its files.
+//! The order in which files are sent: the priority of a directory, and the order of its files.
 
-/// The priority of a directory's files; the highest comes first.
+/// The priority of a directory's files. Files of the highest priority are sent first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
     /// Before everything else.
@@ -20,7 +20,7 @@ impl Priority {
     /// All priorities, the highest first.
     pub const ALL: [Self; 5] = [Self::Urgent, Self::High, Self::Normal, Self::Low, Self::Bulk];
 
-    /// Returns the word of the settings.
+    /// Returns the word in the settings.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Urgent => "urgent",
@@ -31,7 +31,7 @@ impl Priority {
         }
     }
 
-    /// Returns the priority that a word of the settings names.
+    /// Returns the priority that a word in the settings names.
     pub(super) fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|priority| priority.as_str() == word)
     }
@@ -40,19 +40,19 @@ impl Priority {
 /// The order in which the files of a directory are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Order {
-    /// The file that waits longest first.
+    /// The file that has waited longest comes first.
     #[default]
     Oldest,
-    /// The file that was changed last first.
+    /// The file with the latest change comes first.
     Newest,
-    /// The smallest file first.
+    /// The smallest file comes first.
     Smallest,
-    /// By path.
+    /// The files are sorted by path.
     Name,
 }
 
 impl Order {
-    /// Returns the word of the settings.
+    /// Returns the word in the settings.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Oldest => "oldest",

@@ -1,4 +1,4 @@
-//! Reads the keys that belong to priorities, and checks them.
+//! Parsers and checks of the keys that concern priorities, and of `Expire`.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) fn list(written: &Written<'_>) -> Result<Vec<Priority>, Diagnostic> {
     written.accept(|text| values::list(text).map(Priority::named).collect())
 }
 
-/// Parses the priorities of a link: `all`, or some, separated by commas.
+/// Parses the priorities of a link: `all`, or a list separated by commas.
 pub(super) fn of_link(written: &Written<'_>) -> Result<Priorities, Diagnostic> {
     if written.text == "all" {
         return Ok(Priorities::default());
@@ -48,7 +48,8 @@ pub(super) fn check_schedule(view: &View<'_>) {
     }
 }
 
-/// Reports a reserve that leaves too little, and warns of one without a budget.
+/// Reports a reserve that leaves less than one chunk of a limit for other files, and warns of a reserve without a
+/// budget.
 pub(super) fn check_reserve(view: &View<'_>, budget: &Budget, reserve: Option<Reserve>, chunk_size: u64) {
     let Some(reserve) = reserve else { return };
     if budget.is_unlimited() {

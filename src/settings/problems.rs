@@ -1,7 +1,7 @@
-//! Problems of a settings file: all of them at once, each with its place and its remedy.
+//! Collects all problems of a settings file, to show them at once, each with its place and its remedy.
 //!
-//! This module doesn't know the meaning of the settings. It must never hold a secret: callers omit the values of secret
-//! keys.
+//! This module doesn't know the meaning of the settings. It must never get a secret, so callers omit the values of
+//! secret keys.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -12,17 +12,17 @@ use crate::names::display_bytes;
 /// One problem in a settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The settings file as named by the user, or another file that it refers to.
+    /// The path of the settings file as the user gave it, or of another file that the settings refer to.
     pub file: PathBuf,
-    /// The line, counted from 1; `None` for the file as a whole.
+    /// The line, counted from 1; `None` if the problem concerns the file as a whole.
     pub line: Option<usize>,
     /// The section as written, without its brackets; `None` outside every section.
     pub section: Option<String>,
-    /// The key; `None` when the problem concerns the section or the line.
+    /// The key; `None` if the problem concerns the section or the line as a whole.
     pub key: Option<String>,
-    /// The problem.
+    /// The description of the problem.
     pub message: String,
-    /// The remedy; empty when the message includes it.
+    /// The remedy; empty if the message includes it.
     pub remedy: String,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The error of an unusable settings file: all problems in the order of the lines, displayed as one line each.
+/// The error for an unusable settings file: all problems in the order of the lines. Each is displayed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsError {
     /// The problems; never empty.
@@ -65,7 +65,7 @@ impl fmt::Display for SettingsError {
 
 impl std::error::Error for SettingsError {}
 
-/// The message and remedy for an invalid value; the caller knows the place.
+/// The message and the remedy of a problem, without its place, which the caller adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Diagnostic {
     pub(super) message: String,
@@ -114,7 +114,8 @@ impl Problems {
         Self { file: file.to_owned(), found: RefCell::default(), warnings: RefCell::default() }
     }
 
-    /// Records a problem. An invalid value in `[DEFAULT]` is found once per section that uses it, but recorded once.
+    /// Records a problem. The same problem is recorded only once: an invalid value in `[DEFAULT]` is reported by each
+    /// section that uses it.
     pub(super) fn report(&self, place: Place, diagnostic: Diagnostic) {
         Self::record(&self.found, self.problem(place, diagnostic));
     }
@@ -124,7 +125,7 @@ impl Problems {
         Self::record(&self.warnings, self.problem(place, diagnostic));
     }
 
-    /// Returns the warnings if there is no problem, or else the problems.
+    /// Returns the warnings, or an error with all problems if there are any.
     pub(super) fn finish(self) -> Result<Vec<String>, SettingsError> {
         let (mut problems, mut warnings) = (self.found.into_inner(), self.warnings.into_inner());
         if problems.is_empty() {

@@ -5,7 +5,8 @@ use super::problems::Diagnostic;
 /// Maximum number of names that one section stands for.
 const MOST: u64 = 10_000;
 
-/// Returns the names that a name stands for: itself if it contains no range. Several ranges are combined.
+/// Returns the names that `name` stands for: all combinations of the numbers in its ranges, or `name` itself if it
+/// contains no range.
 pub(super) fn expand(name: &str) -> Result<Vec<String>, Diagnostic> {
     let mut names = vec![String::new()];
     let mut rest = name;
@@ -15,7 +16,7 @@ pub(super) fn expand(name: &str) -> Result<Vec<String>, Diagnostic> {
             let message = format!("the range `{{{from}..{to}}}` ends before it begins");
             return Err(Diagnostic::new(message, format!("write `{{{to}..{from}}}`")));
         }
-        // Saturates, because the last number may be the largest of all.
+        // Saturates, because `to` may be `u64::MAX`.
         let many = (to - from).saturating_add(1);
         if many.saturating_mul(names.len() as u64) > MOST {
             return Err(Diagnostic::new(
@@ -34,7 +35,7 @@ pub(super) fn expand(name: &str) -> Result<Vec<String>, Diagnostic> {
 struct Range {
     from: u64,
     to: u64,
-    /// The least number of digits.
+    /// Minimum number of digits; smaller numbers get leading zeros.
     width: usize,
 }
 

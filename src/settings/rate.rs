@@ -1,11 +1,11 @@
-//! `RateLimit`: bytes per second, by the time of day.
+//! `RateLimit`: the limit in bytes per second, depending on the time of day.
 
 use super::daily_hours::DailyHours;
 use super::problems::Diagnostic;
 use super::units;
 use super::values::{list, not_empty};
 
-/// Rates by the local time of day. The default is no limit at any time.
+/// Rate limits by the local time of day. The default is no limit at any time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RateSchedule {
     /// The time spans with their rates; the first span that contains the time applies.
@@ -28,14 +28,14 @@ impl RateSchedule {
         self.otherwise.is_none() && self.spans.iter().all(|(_, rate)| rate.is_none())
     }
 
-    /// Parses a schedule, for unit tests.
+    /// Parses a rate schedule, for unit tests.
     #[cfg(test)]
     pub(crate) fn of(text: &str) -> Self {
         schedule(text).expect("the schedule of a test is valid")
     }
 }
 
-/// Parses `08:00-18:00 2 MiB/s, 10 MiB/s`: rates with a time span, and at most one without.
+/// Parses a text such as `08:00-18:00 2 MiB/s, 10 MiB/s`: rates with a time span, and at most one rate without.
 pub(super) fn schedule(text: &str) -> Result<RateSchedule, Diagnostic> {
     not_empty(text.trim_matches([',', ' ']))?;
     let mut schedule = RateSchedule::default();

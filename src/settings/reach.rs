@@ -1,8 +1,8 @@
-//! Resolves a path on this host through symbolic links, `..` and bind mounts, according to the disk.
+//! Resolves a path on this host by looking it up on the disk: follows symbolic links, `..` and bind mounts.
 //!
-//! Two sections can name one directory in many ways. A path that doesn't exist yet is resolved from its nearest
-//! existing ancestor. A disk that hangs must not delay the settings, so each path is resolved by a thread of its own,
-//! with a deadline.
+//! Two sections can name the same directory by different paths. A path that doesn't exist yet is resolved from its
+//! nearest existing ancestor. A disk that hangs must not delay the reading of the settings, so each path is resolved in
+//! its own thread, with a deadline.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,12 +12,12 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// How long to wait for the disks.
+/// How long to wait for all paths that are resolved at once.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Maximum number of paths that are resolved at once.
 const AT_ONCE: usize = 64;
 
-/// A path with all its equivalent names.
+/// A path with all equivalent paths to the same directory or file.
 #[derive(Clone, Debug)]
 pub(super) struct Reach {
     /// Absolute paths without links, `.` and `..`: first the resolved path, then its equivalents through bind mounts.
@@ -29,7 +29,7 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// Resolves paths; those whose disk doesn't respond stay as written.
+    /// Resolves paths. A path whose disk doesn't respond in time stays as written.
     pub(super) fn of(paths: &[PathBuf]) -> Vec<Self> {
         let mounts = Arc::new(mounts(&fs::read("/proc/self/mountinfo").unwrap_or_default()));
         paths.chunks(AT_ONCE).flat_map(|some| Self::of_some(some, &mounts)).collect()
@@ -63,7 +63,8 @@ impl Reach {
     fn resolve(path: &Path, mounts: &[Mount]) -> Self {
         let real = follow(path);
         let mut ways = vec![real.clone()];
-        // Determines the path within the file system, which is the same for all mount points of that file system.
+        // Determines the path inside the file system, and from it the path below each other mount point of that file
+        // system.
         let existing = real.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let rest = real.strip_prefix(existing).unwrap_or(Path::new(""));
         let homes = mounts.iter().filter(|mount| existing.starts_with(&mount.point));
@@ -72,7 +73,7 @@ impl Reach {
             for mount in mounts.iter().filter(|mount| mount.device == home.device) {
                 let Ok(below) = inside.strip_prefix(&mount.root) else { continue };
                 let other = joined(&mount.point, below);
-                // A mount point that is hidden by another mount leads to a different directory.
+                // Compares the directories, because the path leads elsewhere if another mount hides the mount point.
                 let way = joined(&other, rest);
                 if !ways.contains(&way) && identity(&other).is_some_and(|id| Some(id) == identity(existing)) {
                     ways.push(way);
@@ -82,13 +83,14 @@ impl Reach {
         Self { ways, is_file: real.is_file(), answered: true }
     }
 
-    /// Returns the path of `other` relative to this one: empty when they are equal, `None` when it isn't below.
+    /// Returns the path of `other` relative to this path: empty if they are equal, `None` if `other` isn't below this
+    /// path.
     pub(super) fn holds(&self, other: &Self) -> Option<PathBuf> {
         let ways = self.ways.iter().flat_map(|own| other.ways.iter().map(move |way| way.strip_prefix(own)));
         ways.flatten().min_by_key(|below| below.components().count()).map(Path::to_owned)
     }
 
-    /// Creates the reach of a path on a vessel, which can't be resolved.
+    /// Creates a `Reach` for a path on a vessel, which can't be resolved from here.
     pub(super) fn elsewhere(path: PathBuf) -> Self {
         Self { ways: vec![path], is_file: false, answered: true }
     }
@@ -100,7 +102,7 @@ impl Reach {
     }
 }
 
-/// Resolves `.`, `..` and links in a path, as far as it exists.
+/// Resolves `.`, `..` and links in a path, as far as the path exists.
 fn follow(path: &Path) -> PathBuf {
     let mut real = PathBuf::from("/");
     for component in path.components() {
@@ -161,7 +163,7 @@ fn mounts(text: &[u8]) -> Vec<Mount> {
     text.split(|b| *b == b'\n').filter_map(mount).collect()
 }
 
-/// Decodes blanks, tabs, line feeds and backslashes, which are three octal digits after a backslash.
+/// Decodes blanks, tabs, line feeds and backslashes, which are written as a backslash and three octal digits.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -174,7 +176,7 @@ fn unescaped(field: &[u8]) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// Normalises a path on a vessel by its components, because links can't be resolved.
+/// Removes `.` and `..` from a path on a vessel without resolving links, which is impossible from here.
 pub(super) fn remote(path: &[u8]) -> PathBuf {
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
     let mut components = PathBuf::new();

@@ -1,4 +1,4 @@
-//! `BudgetReserve`: the end of a budget that is kept for files of high priority.
+//! `BudgetReserve`: the last part of a budget, which is kept for files of high priority.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use super::priorities::Priorities;
 use super::priority::Priority;
 use super::problems::Diagnostic;
 
-/// The last part of each limit of a budget, and for whom it is kept.
+/// The last part of each limit of a budget, and the priorities of the files that may use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reserve {
-    /// The part of the budget, from 1 to 99.
+    /// The part of each limit in percent, from 1 to 99.
     percent: u8,
-    /// The lowest priority that may use it.
+    /// The lowest priority that may use the reserve.
     lowest: Priority,
 }
 
@@ -22,7 +22,7 @@ impl Reserve {
         Priorities::from(self.lowest)
     }
 
-    /// Returns how many bytes of a limit all priorities may use.
+    /// Returns how many bytes of a limit files of any priority may use.
     pub fn leaves(self, limit: &Limit) -> u64 {
         limit.bytes - limit.bytes / 100 * u64::from(self.percent)
     }

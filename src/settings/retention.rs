@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::problems::Diagnostic;
 use super::written_value::Written;
 
-/// `KeepProcessed`: the treatment of a source that every vessel has received.
+/// `KeepProcessed`: what happens to a source that every vessel has received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeepProcessed {
     /// The source moves to `processed/` and stays there.
     #[default]
     Forever,
-    /// The source moves to `processed/`, and is deleted there after this time.
+    /// The source moves to `processed/` and is deleted there after this time.
     For(Duration),
     /// The source is deleted at once.
     No,

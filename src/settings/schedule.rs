@@ -1,7 +1,8 @@
-//! `Schedule` and `Schedule.tz`: the windows of the week in which something is sent.
+//! `Schedule` and `Schedule.tz`: the weekly windows in which files are sent.
 //!
-//! A window is open whenever the wall clock of its time zone shows a time inside it. An hour that the end of daylight
-//! saving repeats is therefore open twice, and an hour that its beginning skips is not open that day.
+//! A window is open whenever the wall clock of its time zone shows a time inside it. So a window in the hour that is
+//! repeated at the end of daylight saving opens twice, and a window in the hour that is skipped at its beginning does
+//! not open that day.
 
 use std::ops::Range;
 
@@ -13,18 +14,19 @@ use super::daily_hours::DailyHours;
 use super::problems::Diagnostic;
 use super::values::{list, not_empty};
 
-/// Days within which every schedule changes, if it ever changes: a window that opens once a week may be skipped twice,
-/// by the beginning of daylight saving or by a zone that leaves out a day.
+/// Number of days to search for a change. A schedule that does not change within them never changes: a window that
+/// opens once a week is skipped at most twice, at the beginning of daylight saving or when a time zone omits a day.
 const HORIZON: i32 = 22;
-/// Number of changes after which schedules that were never open together count as never open together.
+/// Maximum number of changes in a search for a time at which several schedules are open. If there is no such time among
+/// them, the schedules count as never open together.
 const MOST_CHANGES: usize = 4000;
 
-/// Windows of the week, by the wall clock of a time zone. The default is always open.
+/// Weekly windows, by the wall clock of a time zone. The default is always open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schedule {
     /// The windows; empty: always open.
     pub(super) windows: Vec<Window>,
-    /// The time zone; `None`: this host's, even if it changes.
+    /// The time zone; `None`: this host's current time zone, which may change.
     pub(super) zone: Option<TimeZone>,
 }
 
@@ -47,8 +49,8 @@ impl Schedule {
         self.is_always_open() || self.is_open_in(&self.zone(), timestamp(at))
     }
 
-    /// Returns the first time after `at` (milliseconds since 1970) at which the schedule opens or closes; `None` if it
-    /// never does.
+    /// Returns the first time after `at` (both in milliseconds since 1970) at which the schedule opens or closes;
+    /// `None` if it never does.
     pub fn next_change(&self, at: i64) -> Option<i64> {
         if self.is_always_open() {
             return None;
@@ -82,7 +84,7 @@ impl Schedule {
             let closes = schedules.iter().filter_map(|schedule| schedule.next_change(opens)).min();
             at = closes.unwrap_or(during.end).min(during.end);
             match times.last_mut() {
-                // One schedule changed from one of its windows to the next.
+                // All schedules stay open: one of them only changes to an adjoining window, so the range continues.
                 Some(Range { end, .. }) if *end == opens => *end = at,
                 _ => times.push(opens..at),
             }
@@ -93,7 +95,7 @@ impl Schedule {
         times
     }
 
-    /// Returns whether schedules are never open together, in winter or in summer.
+    /// Returns whether schedules are never open together. Checks [`HORIZON`] days in winter and in summer.
     pub(super) fn never_open(schedules: &[&Self]) -> bool {
         /// The beginnings of January and of July 2026.
         const STARTS: [i64; 2] = [1_767_225_600_000, 1_782_864_000_000];
@@ -132,11 +134,12 @@ impl Schedule {
     }
 }
 
-/// Returns the times at which the wall clock shows a minute of a day: none, one, or two where it is set back.
+/// Returns the times at which the wall clock shows a minute of a day: two times if the clock is set back over that
+/// minute, otherwise the same time twice.
 fn times_of(zone: &TimeZone, date: Date, minute: u16) -> impl Iterator<Item = Timestamp> + use<> {
     let time = Time::midnight().wrapping_add(i64::from(minute).minutes());
     let shown = zone.to_ambiguous_timestamp(DateTime::from_parts(date, time));
-    // A time that is skipped comes out as another one, at which nothing changes.
+    // For a minute that the clock skips, these are two other times, at which the schedule doesn't change.
     [shown.earlier(), shown.later()].into_iter().flatten()
 }
 
@@ -155,7 +158,7 @@ pub(super) fn windows(text: &str) -> Result<Vec<Window>, Diagnostic> {
         return Ok(Vec::new());
     }
     let windows: Vec<_> = list(text).map(window).collect::<Result<_, _>>()?;
-    // Windows that leave out no minute of the week are the default.
+    // Windows that cover every minute of the week become the default, which is always open.
     let minutes = || (0..7).flat_map(|weekday| (0..24 * 60).map(move |minute| (weekday, minute)));
     let is_open = |weekday: u8, minute| {
         windows.iter().any(|window: &Window| {
@@ -303,7 +306,7 @@ mod tests {
         ] {
             assert_eq!(shown(night.next_change(ms(after))), change, "after {after}");
         }
-        // A window that lies in the skipped hour does not open that day.
+        // A window in the skipped hour does not open that day.
         let skipped = schedule("Sun 02:15-02:45", &berlin());
         assert_eq!(shown(skipped.next_change(ms("2026-03-24T12:00:00Z"))), "2026-04-05T00:15:00Z");
     }
@@ -361,7 +364,7 @@ mod tests {
             }
         }
 
-        /// The next change is the first minute at which the state differs, by trying every minute.
+        /// Compares the next change with the first minute at which the state differs, found by trying every minute.
         #[test]
         fn the_next_change_is_the_first_minute_that_differs(
             text in "(Mon|Sun|Fri-Tue|Sat|Wed-Sun) (0[0-3]|2[0-3]):(00|15|30)-0[4-7]:(00|45)",

@@ -1,7 +1,7 @@
-//! Secrets: from the settings file, from a file it names, or from systemd's credentials directory.
+//! Reads secrets from the settings file, from a file that it names, or from systemd's credentials directory.
 //!
-//! In the settings, only this module handles the text of a secret. Other modules get a [`Secret`], which is never
-//! shown.
+//! Of the modules of the settings, only this one handles the text of a secret. The others get a [`Secret`], which is
+//! never shown.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,7 +18,7 @@ use super::section_view::View;
 use super::values;
 use super::written_value::Written;
 
-/// A secret of the settings: never shown, but comparable.
+/// A secret of the settings. Its text is never shown, but secrets can be compared.
 #[derive(Clone, Debug)]
 pub struct Secret(SecretString);
 
@@ -39,12 +39,12 @@ impl Deref for Secret {
 /// Maximum number of bytes that are read from a secret's file, in case the path names a huge file by mistake.
 const LONGEST: u64 = 64 * 1024;
 
-/// The read bits of the group and of others.
+/// The permission bits with which the group and other users may read a file.
 const READABLE_BY_OTHERS: u32 = 0o044;
 
-/// Returns the secret of a key. Uses the key, or the key that names its file, in the section, else in `[DEFAULT]`; else
-/// the systemd credential with the section's name and the suffix `credential`. Returns `None` when there is no secret,
-/// or after reporting an unusable one.
+/// Returns the secret of a key. It comes from the key, or the key that names its file, in the section, its groups or
+/// `[DEFAULT]`; if none of them has either key, from the systemd credential `<section's name>.<credential>`. Returns
+/// `None` if there is no secret, or after reporting an unusable one.
 pub(super) fn read(written: &Written<'_>, credential: &str) -> Option<Secret> {
     let view = match written.key.transport {
         Transport::Ssh => &written.view.without_defaults_of_ssh(),
@@ -91,7 +91,7 @@ impl Pair<'_> {
         }
     }
 
-    /// Reads the secret from a file beside the settings, or else from the credential with that name.
+    /// Reads the secret from the file `path` or, if that is missing, from the credential with the name `written`.
     fn read(&self, written: &str, path: &Path, place: &Place) -> Result<SecretString, Diagnostic> {
         match first_line(path) {
             Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
@@ -124,15 +124,15 @@ impl Pair<'_> {
         }
     }
 
-    /// Returns the path of a credential. The name must be a single component, so that the path can't leave the
-    /// credentials directory.
+    /// Returns the path of a credential. Rejects a name that is not a single component, because its path could leave
+    /// the credentials directory.
     fn credential_path(&self, name: &str) -> Option<PathBuf> {
         let plain = !name.contains('/') && !matches!(name, "." | "..");
         self.view.environment.credentials.as_deref().filter(|_| plain).map(|directory| directory.join(name))
     }
 }
 
-/// Warns of a settings file that holds a secret and is readable by others.
+/// Warns of a settings file that contains a secret and is readable by other users.
 pub(super) fn check_mode(
     sections: &[&Section],
     is_secret: impl Fn(&str) -> bool,
@@ -175,7 +175,7 @@ fn diagnostic_of(path: &Path, why: Unusable) -> Diagnostic {
     }
 }
 
-/// Returns a file's first line without its line end, and the mode if it is a regular file.
+/// Returns a file's first line without its line end, and the file's mode if it is a regular file.
 fn first_line(path: &Path) -> Result<(SecretString, Option<u32>), Unusable> {
     let file = File::open(path).map_err(Unusable::Io)?;
     let metadata = file.metadata().map_err(Unusable::Io)?;

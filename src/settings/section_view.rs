@@ -1,5 +1,5 @@
-//! The view of a section of the settings file while it is read: its own keys, then those of `[DEFAULT]`, and the context
-//! that the parsers of the values need.
+//! The view of a section of the settings file while it is read: its own keys, then those of its groups and of
+//! `[DEFAULT]`, and the context that the parsers of the values need.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::placeholders::{self, Placeholders};
 use super::problems::{Diagnostic, Place, Problems};
 use super::values::Start;
 
-/// A section with `[DEFAULT]` as fallback.
+/// A section, with its groups and `[DEFAULT]` as fallbacks.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) problems: &'a Problems,
@@ -25,16 +25,16 @@ pub(super) struct View<'a> {
     pub(super) defaults: Option<&'a Section>,
     /// The values of the placeholders.
     pub(super) placeholders: Placeholders<'a>,
-    /// Whether the section is a vessel that is this host. For such a vessel, settings for SSH in `[DEFAULT]` are
-    /// ignored.
+    /// Whether the section is a vessel that is this host. For such a vessel, settings for SSH in groups and in
+    /// `[DEFAULT]` are ignored.
     pub(super) is_local: bool,
     pub(super) start: &'a Start,
     pub(super) environment: &'a Environment,
     /// The names of the configured directories.
     pub(super) directories: &'a [&'a str],
-    /// The configured links, as far as their sections are valid.
+    /// The configured links whose sections are valid.
     pub(super) links: &'a [Arc<Link>],
-    /// Whether a section of a link is not valid.
+    /// Whether the section of at least one link is invalid, so that `links` is incomplete.
     pub(super) lacks_links: bool,
 }
 
@@ -52,7 +52,7 @@ impl<'a> View<'a> {
         self.find(key).is_some()
     }
 
-    /// Returns the place of a key; if the key is missing, the place of the section.
+    /// Returns the place of a key or, if the key is missing, of the section.
     pub(super) fn place_of(&self, key: &str) -> Place {
         match self.find(key) {
             Some((section, entry)) => section.place_of(entry),
@@ -60,14 +60,14 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Returns the text of a key's value, or of its default, with its placeholders filled; `None` when there is no value
-    /// to parse, or after reporting a missing key.
+    /// Returns the text of a key's value, or of its default, with placeholders filled. Returns `None` if there is no
+    /// value to parse, or after reporting a missing key.
     pub(super) fn text_of(&self, key: &KnownKey) -> Option<Result<Cow<'a, str>, Diagnostic>> {
         let text = self.written_text_of(key)?;
         Some(match key.filled {
             Filled::No => Ok(Cow::Borrowed(text)),
             Filled::Here => self.placeholders.fill(text),
-            // The rest is filled for each vessel, or for each event.
+            // The other placeholders are filled later, for each vessel or event.
             Filled::Later => placeholders::check_spelling(text).map(|()| self.placeholders.fill_known(text)),
         })
     }
@@ -77,10 +77,11 @@ impl<'a> View<'a> {
         match (view.find(key.name), key.preset) {
             (Some((_, entry)), _) => Some(&entry.value),
             (None, Preset::Value(value)) => Some(value),
-            // Another key, a file or a credential may supply the value; the parser of this key handles that.
+            // The value may come from another key, a file or a credential. The parser of this key gets an empty text
+            // and looks for it.
             (None, Preset::Otherwise(_)) if key.secrecy == Secrecy::Secret || key.prefix().is_some() => Some(""),
             (None, Preset::Otherwise(_)) => None,
-            // Other keys of the same name, with a link's name behind it, may take its place.
+            // Keys with a link's name at the end, such as `Address.x`, may replace this required key.
             (None, Preset::Required) if self.has_per_name(key.name) => Some(""),
             (None, Preset::Required) => {
                 if !self.own.is_some_and(|own| own.spoiled.iter().any(|spoiled| spoiled == key.name)) {
@@ -92,13 +93,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Returns whether there is a key of this name with a `.` and another name behind it.
+    /// Returns whether the section has a key that consists of `key`, a `.` and another name, such as `Address.x`.
     fn has_per_name(&self, key: &str) -> bool {
         let is_one = |written: &str| written.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
         self.layers().any(|section| section.entries.iter().any(|entry| is_one(&entry.key)))
     }
 
-    /// Returns the view for settings that concern SSH: without groups and `[DEFAULT]` if the vessel is this host.
+    /// Returns the view for keys that concern SSH. It has no groups and no `[DEFAULT]` if the vessel is this host.
     pub(super) fn without_defaults_of_ssh(&self) -> Self {
         let groups = if self.is_local { &[] } else { self.groups };
         Self { groups, defaults: self.defaults.filter(|_| !self.is_local), ..*self }

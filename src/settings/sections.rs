@@ -1,4 +1,4 @@
-//! The sections of the settings by kind, with their names and keys checked.
+//! Groups the sections of the settings by kind, and checks their names and keys.
 
 use super::all_keys;
 use super::hints::nearest;
@@ -10,7 +10,7 @@ use super::section_view::View;
 use super::values;
 use crate::text::is_plain;
 
-/// The file's sections by kind; directories and vessels with their names.
+/// The sections of the settings by kind. Those that have a name are listed with it.
 #[derive(Default)]
 pub(super) struct Sections<'a> {
     pub(super) defaults: Option<&'a Section>,
@@ -18,10 +18,10 @@ pub(super) struct Sections<'a> {
     pub(super) directories: Vec<(&'a str, &'a Section)>,
     pub(super) links: Vec<(&'a str, &'a Section)>,
     groups: Vec<(&'a str, &'a Section)>,
-    /// A section whose name contains a range is in the list once for each vessel.
+    /// A section whose name contains a range is listed once for each vessel.
     pub(super) vessels: Vec<(String, &'a Section)>,
-    /// Whether there is a section of unknown kind or without a valid name. Such a section may be a misspelt directory
-    /// or vessel, so no directory or vessel is reported as missing.
+    /// Whether a section has an unknown kind or an invalid name. Such a section may be a misspelt directory or vessel,
+    /// so a lack of directories or vessels is then not reported.
     has_unknown: bool,
 }
 
@@ -88,14 +88,14 @@ impl<'a> Sections<'a> {
         Ok(())
     }
 
-    /// Returns the groups that a vessel names, the last one first, because it takes precedence.
+    /// Returns the groups that a vessel names. The last one comes first, because it takes precedence.
     pub(super) fn groups_of(&self, name: &str, section: &'a Section, program: &View<'a>) -> Vec<&'a Section> {
         let view = View { name, own: Some(section), ..*program };
         let Some((_, entry)) = view.find("Groups") else { return Vec::new() };
         let mut found: Vec<&Section> = Vec::new();
         for wanted in values::list(&entry.value) {
             match self.groups.iter().find(|(name, _)| *name == wanted) {
-                // The last mention of a group counts.
+                // If a vessel names a group twice, the later mention counts.
                 Some((_, group)) => {
                     found.retain(|known| known.title != group.title);
                     found.insert(0, group);
@@ -113,7 +113,7 @@ impl<'a> Sections<'a> {
         found
     }
 
-    /// Warns of groups without a vessel, which are probably a mistake.
+    /// Warns of groups that no vessel names, which are probably a mistake.
     pub(super) fn check_groups(&self, used: &[Vec<&Section>], problems: &Problems) {
         for (name, section) in &self.groups {
             if !used.iter().flatten().any(|group| group.title == section.title) {
@@ -123,7 +123,7 @@ impl<'a> Sections<'a> {
         }
     }
 
-    /// Reports that there is no directory, or no vessel.
+    /// Reports settings without a directory or without a vessel.
     pub(super) fn check_presence(&self, problems: &Problems) {
         let missing = |message, remedy| problems.report(Place::default(), Diagnostic::new(message, remedy));
         if self.directories.is_empty() && !self.has_unknown {
@@ -135,8 +135,7 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// Checks the name of a directory or vessel. Commas are rejected, because `Dirs` and `IgnoreDirs` separate names by
-/// commas.
+/// Checks the name of a section. Commas are rejected, because `Dirs` and `IgnoreDirs` separate names by commas.
 fn usable(name: &str) -> Result<(), Diagnostic> {
     if name.is_empty() {
         return Err(Diagnostic::new("the section has no name", "write one after the word, such as [Vessel backup]"));

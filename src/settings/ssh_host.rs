@@ -13,11 +13,11 @@ pub enum HostKeyPolicy {
     /// Only keys in `known_hosts` or `HostKey`.
     #[default]
     Strict,
-    /// Also the first key of an unknown host, which is recorded; never a changed key.
+    /// Also the first key of an unknown host, which is then recorded; never a changed key.
     AcceptNew,
 }
 
-/// The agent that holds keys.
+/// The SSH agent whose keys are used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AgentChoice {
     /// The agent that `SSH_AUTH_SOCK` names, if any.
@@ -43,11 +43,11 @@ pub struct SshHost {
     pub username: String,
     /// Private keys to log in with; empty: the default keys in `~/.ssh`.
     pub identity_files: Vec<PathBuf>,
-    /// Certificates of keys, in addition to those beside the keys (`KEY-cert.pub`).
+    /// Certificates of the keys, in addition to the certificates beside the keys (`KEY-cert.pub`).
     pub certificate_files: Vec<PathBuf>,
-    /// Whether only keys in files are used, even if the agent holds more.
+    /// Whether only keys that are in files are used, even if the agent has more keys.
     pub identities_only: bool,
-    /// The agent.
+    /// The SSH agent whose keys are used.
     pub agent: AgentChoice,
     /// The passphrase of the private keys.
     pub passphrase: Option<Secret>,
@@ -59,25 +59,25 @@ pub struct SshHost {
     pub host_key_policy: HostKeyPolicy,
     /// The host's name in `known_hosts` and in host certificates, instead of address and port.
     pub host_key_alias: Option<String>,
-    /// The name and port that `known_hosts` has the host under, instead of address and port: those of the vessel's first
-    /// address.
+    /// The name and port under which `known_hosts` lists the host, instead of its own address and port. Set for the
+    /// further addresses of a vessel, to those of the first one.
     pub known_as: Option<(String, u16)>,
     /// The user's own `known_hosts` files; `None`: the default file.
     pub known_hosts: Option<Vec<PathBuf>>,
     /// System-wide `known_hosts` files; `None`: the default file.
     pub global_known_hosts: Option<Vec<PathBuf>>,
-    /// The time limit for the connection, and again for the SSH greeting.
+    /// The time limit for connecting, and also for the SSH greeting that follows.
     pub connect_timeout: Duration,
-    /// Idle time before a keepalive request, and the number of unanswered requests that are allowed.
+    /// Idle time before a keepalive request, and the allowed number of unanswered requests.
     pub alive: (Duration, usize),
     /// Values from the ssh config with their places: `Port 2222 (/home/ann/.ssh/config:3)`.
     pub from_ssh_config: Vec<String>,
-    /// Unsupported values of the ssh config, and the reason.
+    /// Unsupported values of the ssh config, each with the reason.
     pub unheeded: Vec<String>,
 }
 
 impl SshHost {
-    /// Returns the path of the socket through which the vessel has dialled in; `None` if it is reached over a network.
+    /// Returns the path of the socket through which the vessel has dialled in; `None` if the address is no socket.
     pub fn socket(&self) -> Option<&Path> {
         self.address.strip_prefix(SOCKET).map(Path::new)
     }
@@ -92,7 +92,7 @@ impl SshHost {
     }
 
     /// Returns whether the vessel dials in: whether its address is a socket or a port on this host, which exists only
-    /// while the vessel forwards it. Such an address costs nothing to try.
+    /// while the vessel forwards it. So an attempt to connect costs nothing.
     pub fn is_dialled_in(&self) -> bool {
         let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
         self.hop.is_none()
@@ -101,7 +101,7 @@ impl SshHost {
                 || self.address.parse().is_ok_and(is_loopback))
     }
 
-    /// Returns address and port, as in the settings.
+    /// Returns address and port, as written in the settings; or the socket.
     pub fn at(&self) -> String {
         let Self { address, port, .. } = self;
         match (self.socket(), address.contains(':')) {

@@ -1,6 +1,7 @@
 //! The route to a vessel: the SSH server and the hops before it, from the vessel's section and the ssh config.
 //!
-//! Values in the section (or in `[DEFAULT]`) take precedence over those of the ssh config, and these over the defaults.
+//! Values in the section, its groups or `[DEFAULT]` take precedence over those of the ssh config. Defaults apply to
+//! keys that neither sets.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,9 +17,9 @@ use super::way::Way;
 /// Maximum number of hops. A longer chain is probably a cycle.
 const MOST_HOPS: usize = 8;
 
-/// Returns the ways to a vessel, the preferred one first: its SSH server and the hops before it, the nearest first.
-/// `None` after reporting an error. `timeout` is the vessel's deadline for answers. For a vessel that is this host, the
-/// ssh config isn't read.
+/// Returns the ways to a vessel, the preferred one first, or `None` after reporting an error. The hops of each way are
+/// sorted, the nearest to this host first. `timeout` is the vessel's `Timeout`. For a vessel that is this host, the ssh
+/// config isn't read.
 pub(super) fn ways(view: &View<'_>, keys: &RouteKeys, timeout: Duration) -> Option<Vec<Way>> {
     let sources = if view.is_local { Vec::new() } else { sources(view, &keys.ssh_config) };
     let guide = Guide { view, sources };
@@ -29,7 +30,7 @@ pub(super) fn ways(view: &View<'_>, keys: &RouteKeys, timeout: Duration) -> Opti
         let (ssh, hops) = to(&guide, keys, address, timeout)?;
         ways.push(Way { link, ssh, hops });
     }
-    // All ways lead to the same host, so its key is known by the name of the first one.
+    // All ways lead to the same host, so its key is looked up in `known_hosts` under the name of the first address.
     let first = ways.first().map(|way| way.ssh.known_name())?;
     ways.iter_mut().skip(1).for_each(|way| way.ssh.known_as = Some(first.clone()));
     ways.sort_by_key(Way::rank);
@@ -70,7 +71,7 @@ fn to(
         host_key_policy: keys.host_key_policy,
         connect_timeout,
         from_ssh_config,
-        // The ssh config must not turn a socket into a host.
+        // A `HostName` of the ssh config must not replace a socket.
         address: if is_socket { address.clone() } else { advice.address.clone().unwrap_or_else(|| address.clone()) },
         ..base(address, &advice)
     };
@@ -78,7 +79,8 @@ fn to(
     Some((host, hops))
 }
 
-/// Returns the vessel's name in `known_hosts`. A socket has no address to look up, so its section's name is used.
+/// Returns the name to look up in `known_hosts` instead of the vessel's address; `None`: the address. A socket has no
+/// address to look up, so the name of the vessel's section is used.
 fn alias(view: &View<'_>, keys: &RouteKeys, advice: &Advice, is_socket: bool) -> Option<String> {
     let set = keys.host_key_alias.clone().or_else(|| advice.host_key_alias.clone());
     if set.is_some() || !is_socket {
@@ -95,7 +97,7 @@ fn alias(view: &View<'_>, keys: &RouteKeys, advice: &Advice, is_socket: bool) ->
     Some(view.name.to_owned())
 }
 
-/// Reports keys of the vessel's own section that have no effect on a socket.
+/// Reports keys of the vessel's own section that have no effect because all its addresses are sockets.
 pub(super) fn check_socket(view: &View<'_>, keys: &RouteKeys) {
     let mut all = all_addresses(keys).peekable();
     if all.peek().is_none() || !all.all(|(address, _)| address.starts_with(SOCKET)) {
@@ -111,7 +113,7 @@ pub(super) fn check_socket(view: &View<'_>, keys: &RouteKeys) {
     }
 }
 
-/// Creates a host from an ssh config alone.
+/// Creates a host from the values of the ssh config alone.
 fn base(written: String, advice: &Advice) -> SshHost {
     SshHost {
         hop: None,
@@ -137,7 +139,7 @@ fn base(written: String, advice: &Advice) -> SshHost {
     }
 }
 
-/// Whether the section sets values, other than those in `RouteKeys`, that override the ssh config.
+/// Tells which values override the ssh config, as far as `RouteKeys` doesn't show that.
 struct Overruling {
     port: bool,
     timeout: bool,
@@ -160,7 +162,7 @@ fn left_of(advice: &Advice, keys: &RouteKeys, overruling: &Overruling) -> Vec<St
     advice.said.iter().filter(|(keyword, _)| !overruled(keyword)).map(|(_, said)| said.clone()).collect()
 }
 
-/// The sources of the route (the vessel's section and the ssh config files), and the receiver of problems.
+/// The sources of the route: the vessel's section, whose view also collects the problems, and the ssh config files.
 struct Guide<'a> {
     view: &'a View<'a>,
     sources: Vec<Source>,
@@ -189,7 +191,8 @@ impl Guide<'_> {
         user
     }
 
-    /// Returns the hops before a vessel: those of the settings, or else those of the ssh config.
+    /// Returns the hops before a vessel: those in the settings, or else those in the ssh config. `None` after reporting
+    /// a problem.
     fn hops(&self, vessel: &SshHost, own: Option<Jump>, advice: &Advice) -> Option<Vec<SshHost>> {
         let (jump, place) = match own {
             Some(jump) => (jump, self.view.place_of("ProxyJump")),
@@ -225,8 +228,8 @@ impl Guide<'_> {
         Some(hops)
     }
 
-    /// Creates a hop from the ssh config. The vessel's user and keys are the defaults, but the vessel's password is
-    /// never used.
+    /// Creates a hop from the ssh config. Uses the vessel's user and keys if the hop has none of its own, but never the
+    /// vessel's password.
     fn hop(&self, vessel: &SshHost, written: &Hop) -> Option<(SshHost, Advice)> {
         let Hop { user, host, port } = written;
         let advice = self.ask(host, user.as_deref(), *port)?;
@@ -298,7 +301,7 @@ fn all_addresses(keys: &RouteKeys) -> impl Iterator<Item = &Address> {
     keys.addresses.iter().chain(keys.link_addresses.iter().map(|(_, address)| address))
 }
 
-/// Reports a port that is set both in `Address` and in `Port`.
+/// Reports a `Port` that has no effect because every address that is no socket includes a port.
 pub(super) fn check_port(view: &View<'_>, keys: &RouteKeys) {
     let own = view.own.and_then(|own| Some((own, own.entry("Port")?)));
     let mut all = all_addresses(keys).filter(|(address, _)| !address.starts_with(SOCKET)).peekable();

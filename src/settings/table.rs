@@ -1,4 +1,4 @@
-//! A row of the table of keys: a [`KnownKey`] and its field. CONTRIBUTING.md explains how to add one.
+//! A row in the table of keys: a [`KnownKey`] and the field that it fills. CONTRIBUTING.md explains how to add one.
 
 use super::key::{Filled, KnownKey, Preset, Reload, Secrecy, SectionKind, Transport};
 use super::problems::Diagnostic;
@@ -11,7 +11,7 @@ pub(super) struct Key<S: 'static> {
     pub(super) field: Field<S>,
 }
 
-/// The type of a section, or of a part of it.
+/// The type of a section, or of a part of a section.
 pub(super) trait Section {
     const KIND: SectionKind;
 }
@@ -25,7 +25,7 @@ pub(super) struct Field<S: 'static> {
 }
 
 impl<S> Field<S> {
-    /// No field of its own, for a key that is read together with another one.
+    /// No field, for a key that is read together with another key.
     pub(super) const NONE: Self = Self { set: |_, _| Ok(()), copy: |_, _| () };
 }
 
@@ -43,7 +43,7 @@ macro_rules! field {
 }
 pub(super) use field;
 
-/// Creates a row, which the methods of [`Key`] complete.
+/// Creates a row with defaults, which the methods of [`Key`] change.
 pub(super) const fn key<S: Section>(name: &'static str, preset: Preset, field: Field<S>) -> Key<S> {
     let known = KnownKey {
         section: S::KIND,
@@ -74,7 +74,7 @@ impl<S> Key<S> {
         self
     }
 
-    /// Sets the key's value in the example file, if the default can't be written.
+    /// Sets the key's value in the example file, for a key whose default can't be written.
     pub(super) const fn example(mut self, example: &'static str) -> Self {
         self.known.example = example;
         self
@@ -105,7 +105,7 @@ impl<S> Key<S> {
     }
 }
 
-/// Reads a section's keys into their fields. Returns `false` if one of them is invalid or missing, after reporting it.
+/// Reads a section's keys into their fields. Reports invalid and missing keys, and returns `false` if there are any.
 pub(super) fn read<S>(keys: &[Key<S>], view: &View<'_>, section: &mut S) -> bool {
     let mut sound = true;
     for Key { known, field } in keys {

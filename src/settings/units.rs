@@ -1,11 +1,11 @@
 //! Durations, sizes and rates in readable form: `15s`, `10 MiB`, `8 Mbit/s`.
 //!
-//! No crate is used, because none accepts the bare numbers of the original program: humantime rejects bare seconds, and
-//! bytesize reads `10 K` as 10,000 bytes.
+//! No crate is used, because none accepts all numbers that the original program accepts: humantime rejects bare
+//! seconds, and bytesize reads `10 K` as 10,000 bytes.
 
 use std::time::Duration;
 
-/// Parses a duration, such as `15s`; without a unit, seconds.
+/// Parses a duration, such as `15s`. A number without a unit is in seconds.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let seconds = match unit {
@@ -19,7 +19,7 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(number.checked_mul(seconds)?))
 }
 
-/// Parses a size, such as `10 MiB`, into bytes.
+/// Parses a size, such as `10 MiB`, into bytes. A number without a unit is in bytes.
 pub(super) fn size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     let bytes = match unit.to_ascii_lowercase().as_str() {

@@ -1,4 +1,4 @@
-//! Parsers for single values: addresses, ports, local and remote paths, lists, globs, host keys.
+//! Parsers for single values: addresses, ports, local and remote paths, lists, and host keys.
 //!
 //! Each takes the text of a value and returns the typed value, or a diagnostic. The parsers must not be used on
 //! secrets, because diagnostics may repeat the text.
@@ -9,17 +9,17 @@ use std::path::PathBuf;
 use super::problems::Diagnostic;
 use crate::names::RemotePath;
 
-/// The base of paths on the shore.
+/// The directories at which relative paths and `~/` paths on the shore start.
 pub(super) struct Start {
     /// The directory of the settings file, absolute.
     pub(super) beside: PathBuf,
-    /// The replacement of `~/`.
+    /// The home directory, which replaces `~`; `None` if it is unknown.
     pub(super) home: Option<PathBuf>,
 }
 
 impl Start {
-    /// Parses a path on the shore and makes it absolute, without `.` and doubled slashes; `..` stays, because it may
-    /// follow a link.
+    /// Parses a path on the shore, makes it absolute, and removes `.` and doubled slashes. A `..` stays, because a link
+    /// may precede it.
     pub(super) fn path(&self, text: &str) -> Result<PathBuf, Diagnostic> {
         let text = not_empty(text)?;
         let path = match text.strip_prefix('~') {
@@ -68,7 +68,7 @@ pub(super) fn not_empty(text: &str) -> Result<&str, Diagnostic> {
     if text.is_empty() { Err(Diagnostic::new("empty", remedy)) } else { Ok(text) }
 }
 
-/// Returns the parts of a text between commas, trimmed; empty parts are omitted.
+/// Splits a text at commas, and returns the trimmed parts without empty ones.
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
@@ -78,7 +78,8 @@ pub(super) fn username(text: &str) -> Result<String, Diagnostic> {
     not_empty(text).map(str::to_owned)
 }
 
-/// Parses a host name or address, without brackets, and the port if one follows it; or `unix:` and the path of a socket.
+/// Parses a host name or an IP address and the port, if one follows; or `unix:` and the path of a socket. Removes the
+/// brackets of an IPv6 address.
 pub(super) fn address(text: &str) -> Result<(String, Option<u16>), Diagnostic> {
     let text = not_empty(text)?;
     if let Some(path) = text.strip_prefix(SOCKET) {
@@ -133,7 +134,7 @@ fn socket(text: &str, path: &str) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// Parses the name of a host in `known_hosts`.
+/// Parses a name to look up in `known_hosts`.
 pub(super) fn host_key_alias(text: &str) -> Result<String, Diagnostic> {
     let text = not_empty(text)?;
     let remedy = "expected letters, digits, and the characters . - _ :";
@@ -141,13 +142,14 @@ pub(super) fn host_key_alias(text: &str) -> Result<String, Diagnostic> {
     if is_alias(text) { Ok(text.to_owned()) } else { Err(diagnostic()) }
 }
 
-/// Returns whether a text can be the name of a host in `known_hosts`.
+/// Returns whether a text can be a name in `known_hosts`.
 pub(super) fn is_alias(text: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
     !text.is_empty() && text.chars().all(plain)
 }
 
-/// Returns the host of `host:/path`, `host:path` or `host/path`, as rsync and scp take them.
+/// Returns the host of an address with a path, such as `host:/path`, `host:path` or `host/path`, as used with rsync and
+/// scp. Returns `None` for other texts.
 fn host_before_path(text: &str) -> Option<&str> {
     let (host, rest) = text.split_at(text.find([':', '/'])?);
     let path = &rest[1..];
@@ -202,8 +204,8 @@ pub(super) fn host_keys(text: &str) -> Result<Vec<String>, Diagnostic> {
 fn host_key(text: &str) -> Result<String, Diagnostic> {
     let sound = text.strip_prefix("SHA256:").is_some_and(|hash| {
         let digits = hash.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
-        // 43 digits are 258 bits, so the lowest two bits of the last digit must be zero: every fourth letter of the
-        // alphabet.
+        // 43 base64 digits have 258 bits, two more than the hash. So the lowest two bits of the last digit must be
+        // zero, as in every fourth digit of the base64 alphabet.
         digits && hash.len() == 43 && hash.ends_with(|last| "AEIMQUYcgkosw048".contains(last))
     });
     let diagnostic = || {

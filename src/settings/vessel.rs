@@ -51,13 +51,13 @@ pub struct Vessel {
     pub ways: Vec<Way>,
     /// `TempDir`: the directory of parts on the vessel.
     pub temp_dir: RemotePath,
-    /// `Timeout`: the deadline for connecting, logging in, and any answer.
+    /// `Timeout`: the time limit for connecting, for logging in, and for any answer.
     pub timeout: Duration,
     /// `ReconnectWait`: the longest wait before a reconnect after a connection or its handshake failed.
     pub reconnect_wait: Duration,
     /// `AwayAfter`: how long the vessel may be away before OnTrouble and the webhooks are notified.
     pub away_after: Duration,
-    /// `Groups`: the groups of the vessel, in the order of the settings; later ones take precedence.
+    /// `Groups`: the groups of the vessel, in the order of the setting; later groups take precedence.
     pub groups: Vec<String>,
     /// `Dirs`: the only directories for this vessel; `None`: all directories.
     pub dirs: Option<BTreeSet<DirectoryName>>,
@@ -77,7 +77,7 @@ pub struct Vessel {
     pub schedule: Schedule,
     /// `ScheduleExempt`: the priorities to which the schedule does not apply.
     pub schedule_exempt: Vec<Priority>,
-    /// `Budget`: the most bytes on the links to the vessel.
+    /// `Budget`: the maximum number of bytes on the links to the vessel.
     pub budget: Budget,
     /// `BudgetReserve`: the part of the budget that is kept for files of high priority.
     pub reserve: Option<Reserve>,
@@ -100,7 +100,7 @@ pub struct LocalTarget {
     pub mount_point: Option<PathBuf>,
     /// The locations of the directories that this vessel takes.
     pub places: Vec<LocalPlace>,
-    /// All sources of this host, for this or any other vessel: directories or single files.
+    /// The `Location`s of all directories, even of those that this vessel doesn't take: directories or single files.
     pub sources: Vec<PathBuf>,
 }
 
@@ -234,8 +234,8 @@ pub(super) static KEYS: &[Key<Vessel>] = &[
 
 /// Reads `[Vessel y]`; returns `None` after reporting an error.
 ///
-/// `directories` are all directories without errors; those whose RemoteLocation contains `{vessel}` or `{group}` get
-/// their location on this vessel.
+/// `directories` are all directories without errors. If the `RemoteLocation` of a directory contains `{vessel}` or
+/// `{group}`, its location on this vessel is added to the vessel's `remote_locations`.
 pub(super) fn read(view: &View<'_>, monster: Option<&Monster>, directories: &[(Directory, Place)]) -> Option<Vessel> {
     let view = &View { is_local: view.find("Transport").is_some_and(|(_, entry)| entry.value == "local"), ..*view };
     let (mut route, mut vessel) =
@@ -299,8 +299,8 @@ fn groups(written: &Written<'_>) -> Result<Vec<String>, Diagnostic> {
     Ok(values::list(written.text).map(str::to_owned).collect())
 }
 
-/// Reports keys in the section of a local target that only apply to SSH. Such keys in `[DEFAULT]` are not reported,
-/// because they are meant for other vessels.
+/// Reports keys in the section of a local target that only apply to SSH. Such keys in groups and in `[DEFAULT]` are not
+/// reported, because they are meant for other vessels.
 fn check_local(view: &View<'_>, route: &RouteKeys) {
     let of_ssh = |name: &str| {
         let of_route = vessel_route::KEYS.iter().map(|key| &key.known);
@@ -337,9 +337,9 @@ fn dirs(written: &Written<'_>) -> Result<Option<BTreeSet<DirectoryName>>, Diagno
 
 fn ignore_dirs(written: &Written<'_>) -> Result<BTreeSet<DirectoryName>, Diagnostic> {
     let name = |name: &str| {
-        // An unknown name is an error, because a misspelt name would send a directory to the wrong vessel. `anotherdir`
-        // is only a warning: the sample file of the Python original, from which many files were written, ignores this
-        // name without defining it.
+        // An unknown name is an error, because with a misspelt name a directory would be sent to a vessel that should
+        // not get it. `anotherdir` is only a warning: the sample file of the Python original, from which many files
+        // were written, ignores this name without defining it.
         if name == "anotherdir" && !written.view.directories.contains(&name) {
             let message = format!("there is no [Directory {name}], so IgnoreDirs need not name it");
             let diagnostic = Diagnostic::new(message, "name a configured directory, or remove the name");
@@ -359,7 +359,7 @@ fn remote_locations(written: &Written<'_>) -> Result<BTreeMap<DirectoryName, Rem
             let name = directory_name(written, section.place_of(entry), name);
             let filling = Placeholders { directory: Some(name.as_str()), ..written.view.placeholders };
             match filling.fill(&entry.value).and_then(|text| values::remote_path(&text)) {
-                // The value in the vessel's own section comes before the one in `[DEFAULT]`, and takes precedence.
+                // The first value applies: the vessel's own section comes before its groups and `[DEFAULT]`.
                 Ok(path) => drop(locations.entry(name).or_insert(path)),
                 Err(diagnostic) => written.view.problems.report(section.place_of(entry), diagnostic),
             }
@@ -385,7 +385,7 @@ fn directory_name(written: &Written<'_>, place: Place, name: &str) -> DirectoryN
 }
 
 impl Vessel {
-    /// Returns the vessel as it is reached over one of its ways.
+    /// Returns the vessel's settings for connections over one of its ways.
     pub fn over(&self, way: &Way) -> Self {
         let Way { link, ssh, hops } = way.clone();
         Self { link, ssh, hops, ..self.clone() }
@@ -402,8 +402,8 @@ impl Vessel {
         self.has_ways().then(|| Way { link: self.link.clone(), ssh: self.ssh.clone(), hops: Vec::new() }.name())
     }
 
-    /// Returns whether a shore may serve the vessel: every directory that the vessel takes has this shore, or none, as
-    /// its `Shore`.
+    /// Returns whether a shore may serve the vessel: whether each directory that the vessel takes has this shore, or no
+    /// shore, as its `Shore`.
     pub fn may_be_served_by(&self, shore: &str, directories: &[Directory]) -> bool {
         let mut taken = directories.iter().filter(|directory| self.takes(&directory.name));
         taken.all(|directory| directory.shore.is_empty() || directory.shore == shore)

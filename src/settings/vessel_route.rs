@@ -1,4 +1,5 @@
-//! The keys of `[Vessel y]` for the route to the vessel, with a table row each. The ssh config supplies missing values.
+//! The keys of `[Vessel y]` for the route to the vessel, with a table row for each. The ssh config supplies missing
+//! values.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::table::{self, Field, Key, field, key};
 use super::values;
 use super::written_value::Written;
 
-/// The route settings in a vessel's section and in `[DEFAULT]`; `None` for missing values.
+/// The route settings in a vessel's section, its groups and `[DEFAULT]`; `None` for missing values.
 #[derive(Clone, Default)]
 pub(super) struct RouteKeys {
     pub(super) is_local: bool,
@@ -38,7 +39,7 @@ pub(super) struct RouteKeys {
     pub(super) host_key_policy: HostKeyPolicy,
 }
 
-/// Host name or address, or a socket, and the port if one follows it.
+/// A host name, IP address or socket, and the port if one is written with it.
 pub(super) type Address = (String, Option<u16>);
 
 /// `SSHConfig`.
@@ -140,7 +141,7 @@ pub(super) static KEYS: &[Key<RouteKeys>] = &[
               accepts and records it. A changed key is always rejected."),
 ];
 
-/// Parses the addresses that belong to no link. There may be none if there are others.
+/// Parses the addresses that belong to no link. There may be none if the vessel has addresses over links.
 fn addresses(written: &Written<'_>) -> Result<Vec<Address>, Diagnostic> {
     let has_others = written.view.layers().any(|section| section.entries.iter().any(|it| it.key.starts_with(PER_LINK)));
     if written.text.is_empty() && has_others {
@@ -164,7 +165,7 @@ fn link_addresses(written: &Written<'_>) -> Result<Vec<(Arc<Link>, Address)>, Di
             let problem = |diagnostic| written.view.problems.report(section.place_of(entry), diagnostic);
             let links = written.view.links;
             match (links.iter().find(|link| link.name.as_str() == name), values::address(&entry.value)) {
-                // Its section was reported.
+                // The link's section may be one of those that were reported as invalid.
                 (None, _) if written.view.lacks_links => {}
                 (None, _) => {
                     let remedy = match nearest(name, links.iter().map(|link| link.name.as_str())) {
@@ -174,7 +175,7 @@ fn link_addresses(written: &Written<'_>) -> Result<Vec<(Arc<Link>, Address)>, Di
                     problem(Diagnostic::new(format!("there is no [Link {name}]"), remedy));
                 }
                 (Some(_), Err(diagnostic)) => problem(diagnostic),
-                // The value in the vessel's own section comes before the one in `[DEFAULT]`, and takes precedence.
+                // The first value applies: the vessel's own section comes before its groups and `[DEFAULT]`.
                 (Some(link), Ok(_)) if found.iter().any(|(other, _)| other.name == link.name) => {}
                 (Some(link), Ok(address)) => found.push((link.clone(), address)),
             }

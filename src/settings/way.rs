@@ -11,14 +11,14 @@ use super::ssh_host::SshHost;
 pub struct Way {
     /// The link that the way uses; `None` for a plain `Address`.
     pub link: Option<Arc<Link>>,
-    /// The vessel's SSH server at the way's end.
+    /// The vessel's SSH server, at the end of the way.
     pub ssh: SshHost,
     /// The hops on the way, the nearest first.
     pub hops: Vec<SshHost>,
 }
 
 impl Way {
-    /// Returns the way's name: that of its link, or else its address.
+    /// Returns the way's name: the name of its link, or else its address.
     pub fn name(&self) -> String {
         self.link.as_ref().map_or_else(|| self.ssh.at(), |link| link.name.to_string())
     }
@@ -28,7 +28,7 @@ impl Way {
         self.link.as_ref().map(|link| link.priorities).unwrap_or_default()
     }
 
-    /// Returns the position of the way among others: lower is better.
+    /// Returns the sort key of the way, by preference and then by price. The lowest key is the preferred way.
     pub(super) fn rank(&self) -> (std::cmp::Reverse<u32>, u128) {
         let preference = self.link.as_ref().map_or(0, |link| link.preference);
         let cost = self.link.as_ref().map_or(0, |link| link.cost.per_terabyte());

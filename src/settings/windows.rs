@@ -1,4 +1,4 @@
-//! The schedules that hold back the files of a directory on the way to a vessel.
+//! Determines which schedules apply to the files of a directory on a vessel.
 
 use super::directory::Directory;
 use super::priority::{Order, Priority};
@@ -6,8 +6,8 @@ use super::schedule::Schedule;
 use super::vessel::Vessel;
 
 impl Directory {
-    /// Returns whether the directory's files have a queue of their own in the ledger, because they are not simply sent
-    /// by age.
+    /// Returns whether the directory's files have their own queue in the ledger, because they are not simply sent in
+    /// the order of their age.
     pub fn has_own_queue(&self) -> bool {
         self.priority != Priority::default()
             || self.order != Order::default()
@@ -15,7 +15,7 @@ impl Directory {
             || !self.schedule.is_always_open()
     }
 
-    /// Returns the directory's own schedule, unless its priority is exempt from it.
+    /// Returns the directory's own schedule, unless the directory's priority is exempt from it.
     pub fn own_schedule(&self) -> Option<&Schedule> {
         let applies = !self.schedule.is_always_open() && !self.schedule_exempt.contains(&self.priority);
         applies.then_some(&self.schedule)
@@ -23,13 +23,13 @@ impl Directory {
 }
 
 impl Vessel {
-    /// Returns the schedules that must all be open before files of a directory may be sent to the vessel; none if they
-    /// may be sent at any time.
+    /// Returns the schedules that must all be open before files of a directory may be sent to the vessel; empty if
+    /// files may be sent at any time.
     pub fn schedules<'a>(&'a self, directory: &'a Directory) -> Vec<&'a Schedule> {
         self.own_schedule(directory.priority).into_iter().chain(directory.own_schedule()).collect()
     }
 
-    /// Returns the vessel's own schedule, unless a priority is exempt from it.
+    /// Returns the vessel's own schedule, unless files of `priority` are exempt from it.
     pub fn own_schedule(&self, priority: Priority) -> Option<&Schedule> {
         (!self.schedule.is_always_open() && !self.schedule_exempt.contains(&priority)).then_some(&self.schedule)
     }

@@ -1,4 +1,4 @@
-//! A value in the settings file, with the parsers of the common types and their bounds.
+//! A value of a key, with parsers for common types that check the bounds.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::problems::Diagnostic;
 use super::section_view::View;
 use super::units;
 
-/// A value as written, or its default.
+/// A value as written in the file, or the default.
 pub(super) struct Written<'a> {
     pub(super) view: &'a View<'a>,
     pub(super) key: &'a KnownKey,
@@ -36,7 +36,7 @@ impl Written<'_> {
         parse(self.text).ok_or_else(|| self.invalid())
     }
 
-    /// Returns the choice that belongs to the value.
+    /// Returns the choice whose word is the value.
     pub(super) fn choice<T: Clone>(&self, choices: &[(&str, T)]) -> Result<T, Diagnostic> {
         self.accept(|text| choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| choice.clone()))
     }

@@ -1,4 +1,4 @@
-//! Intake of finished files: records them in the ledger. A file of at most `ChunkSize` is read and hashed before it is
+//! Takes in finished files: records them in the ledger. A file of at most `ChunkSize` is read and hashed before it is
 //! recorded; a larger file is hashed while it is sent.
 
 use std::collections::BTreeSet;
@@ -16,8 +16,8 @@ use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::records::{NewVersion, Traits, VersionKind};
 
-/// Maximum number of files in a batch, and number of bytes after which it reads no further file. Smaller batches would cost
-/// more ledger transactions; larger batches would delay the first delivery.
+/// Maximum number of files in a batch, and number of bytes after which a batch reads no further file. Smaller batches
+/// would cost more ledger transactions; larger batches would delay the first delivery.
 pub(super) const BATCH_FILES: usize = 256;
 const BATCH_BYTES: u64 = 64 << 20;
 
@@ -30,11 +30,12 @@ pub(super) struct Batch {
     pub(super) changing: Vec<RelPath>,
     /// Files that are open for writing.
     pub(super) open: Vec<RelPath>,
-    /// Files for which open writers can't be detected, each with the time for which it must still stay unchanged.
+    /// Files for which open writers can't be detected, each with the time for which the file must still stay unchanged.
     pub(super) unquiet: Vec<(RelPath, Duration)>,
     /// Paths that no longer exist.
     pub(super) gone: Vec<RelPath>,
-    /// Paths of directories, links, vanished parent directories and moved files, which ingest checks again.
+    /// Paths that ingest checks again: directories, links, vanished parent directories, and earlier paths of moved
+    /// files.
     pub(super) others: Vec<RelPath>,
     /// Files that were not read because the batch was full or the directory is being stopped. The next batch starts
     /// with them.
@@ -53,7 +54,7 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
     if !unread.is_empty() {
         let known = directory.ledger.current_at(&directory.settings.name, &unread).await.map_err(|e| e.fault())?;
         // A file that was closed after writing but still has the stamp of the ledger's version may have new content.
-        // Only reading the file shows that.
+        // Only reading the file can show that.
         let looks_known = |v: &mut NewVersion| {
             v.digest.is_none() && known.iter().any(|known| known.path == v.path && known.traits.stamp == v.stamp)
         };
@@ -76,8 +77,9 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
     Ok(batch)
 }
 
-/// Adds the versions of files that were renamed to make room for these, and so on, as in a rotation of logs. In separate
-/// transactions, a vessel might replace its only copy of a file before it knows the file's new name.
+/// Adds the versions of files that were renamed to make room for these files, then of files that were renamed to make
+/// room for those, and so on, as in a rotation of logs. All are recorded in one transaction: otherwise a vessel might
+/// replace its only copy of a file before it knows the file's new name.
 async fn with_renamed_aside(directory: &Arc<Directory>, versions: Vec<NewVersion>) -> Result<Vec<NewVersion>, Fault> {
     let (mut all, mut latest) = (Vec::new(), versions);
     while !latest.is_empty() && all.len() < BATCH_FILES {
@@ -92,10 +94,12 @@ async fn with_renamed_aside(directory: &Arc<Directory>, versions: Vec<NewVersion
     Ok(all)
 }
 
-/// Returns versions of all parent directories of these entries that are neither among them nor known to the ledger,
-/// topmost first, and the paths of those that are no longer directories. Vessels create parent directories together with
-/// an entry but delete only directories that the ledger knows. Above a deleted entry, any version will do: it was or will
-/// be delivered after the directory, and its delivery removes the directory.
+/// Returns versions for the parent directories of these entries, the topmost first. Leaves out parents that are among
+/// the entries or known to the ledger. Also returns the paths of parents that are no longer directories.
+///
+/// The versions are needed because vessels create parent directories together with an entry, but delete only
+/// directories that the ledger knows. If all entries are deletions, a parent of which the ledger knows any version is
+/// left out, too: that version was or will be delivered after the directory, and its delivery removes the directory.
 pub(super) async fn unknown_parents(
     directory: &Directory,
     versions: &[NewVersion],
@@ -155,7 +159,7 @@ async fn on_a_thread(
 fn read(intake: &Intake, paths: Vec<RelPath>, stop: &CancellationToken) -> Batch {
     let mut batch = Batch { paths: paths.clone(), ..Batch::default() };
     let mut bytes = 0u64;
-    // Opened once for the whole batch. If that fails, each file reports the error itself.
+    // The location is opened once for the whole batch. If that fails, each file reports the error itself.
     let location = OpenLocation::open(&intake.rules);
     for path in paths {
         if bytes >= BATCH_BYTES || stop.is_cancelled() {
@@ -167,7 +171,7 @@ fn read(intake: &Intake, paths: Vec<RelPath>, stop: &CancellationToken) -> Batch
             Ok(location) => intake.take_in_from(location, &path, &stop),
             Err(_) => intake.take_in(&path, &stop),
         };
-        // A file larger than a chunk has no digest yet: it is not read here but while it is sent.
+        // A file larger than a chunk has no digest yet, because it is read only while it is sent.
         if let Ok(TakeIn::Version(new)) = &taken
             && new.digest.is_some()
         {
@@ -202,7 +206,7 @@ impl Batch {
     }
 }
 
-/// Records versions together with their unknown parent directories. Returns the paths of those that are no longer
+/// Records versions together with their unknown parent directories. Returns the paths of parents that are no longer
 /// directories, which must be checked once more.
 pub(super) async fn enter_with_parents(
     directory: &Directory,

@@ -1,5 +1,5 @@
-//! Handling of the results of scans and path checks: files are queued to settle or to be read, directories and links
-//! are queued to be recorded. Missing paths are queued for deletion, or their deliveries are dropped.
+//! Handles the results of scans and path checks. Files are queued to settle or to be read; directories and links are
+//! queued to be recorded. Missing paths are queued for deletion, or their deliveries are dropped.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ use crate::records::{NewVersion, Traits, VersionKind};
 /// Maximum number of paths that are checked and looked up in the ledger at once. A larger ledger transaction would
 /// delay the deliveries.
 const LOOKS: usize = 1024;
-/// Maximum number of scans in a row that are discarded because mounts changed meanwhile. If mounts change during each scan,
-/// as where an automounter unmounts in a large tree, the files are taken in nevertheless.
+/// Maximum number of scans in a row that are discarded because mounts changed during the scan. If mounts change during
+/// every scan, for example because an automounter unmounts in a large tree, the files are taken in nevertheless.
 const DISCARDED: u32 = 5;
 
 impl DirectoryIngest {
@@ -63,9 +63,10 @@ impl DirectoryIngest {
         Ok(())
     }
 
-    /// Decides whether the results of scans are discarded, because a file system was mounted or unmounted meanwhile: the scans
-    /// may have found files from before and from after. Another scan follows. `tables` are the mount tables before and after
-    /// the scans, and `links` the links that they followed.
+    /// Decides whether the results of scans are discarded because a file system was mounted or unmounted during the
+    /// scans. Then the scans may have found some files from before the change and some from after it, and another scan
+    /// follows. `tables` are the mount tables before and after the scans; `links` are the links that the scans
+    /// followed.
     async fn is_discarded(&mut self, tables: MountTables, links: BTreeSet<RelPath>) -> Result<bool, Fault> {
         let changed = match tables {
             [Some(before), Some(after)] if self.repeats_deletions() && self.discarded < DISCARDED => {
@@ -109,18 +110,19 @@ impl DirectoryIngest {
         let missing = self.apply_scan(scan, known, &unread).await?;
         let held = self.remember_mounts(None, links, &missing, &unread, tables).await?;
         if missing.iter().all(|path| held.iter().any(|change| !change.path.is_empty() && change.concerns(path))) {
-            // All missing paths are below file systems that changed, and those deletions are held back separately. So
-            // the trouble of the whole directory is over. If no path is missing, the location also no longer counts as
-            // displaced.
+            // All missing paths, if any, are below file systems that changed, and their deletions are held back
+            // separately. So the trouble of the whole directory is over. If no path is missing at all, the location
+            // also no longer counts as displaced.
             self.displaced &= !missing.is_empty();
             self.directory.mended(|concern| *concern == Concern::Deletions);
         }
         Ok(())
     }
 
-    /// Returns the versions that a scan of the whole location has not found unchanged on the disk, sorted by path.
+    /// Returns the versions in the ledger, sorted by path, without those that a scan of the whole location has found
+    /// unchanged on the disk.
     async fn known_otherwise(&self, scan: &Scan, seen: &Known) -> Result<Vec<CurrentVersion>, Fault> {
-        // Mostly, nothing has changed.
+        // The usual case: nothing has changed.
         if scan.found.is_empty() && seen.is_all_seen() {
             return Ok(Vec::new());
         }
@@ -151,7 +153,7 @@ impl DirectoryIngest {
         self.remember_mounts(Some(&path), links, &missing, &unread, tables).await.map(drop)
     }
 
-    /// Returns the versions that a path and the paths below it hold, sorted by path.
+    /// Returns the current versions in the ledger at a path and below it, sorted by path.
     async fn known_in(&self, path: &RelPath) -> Result<Vec<CurrentVersion>, Fault> {
         let (name, at) = (&self.directory.settings.name, std::slice::from_ref(path));
         let mut known = self.directory.ledger.current_at(name, at).await.map_err(|e| e.fault())?;
@@ -159,7 +161,7 @@ impl DirectoryIngest {
         Ok(known)
     }
 
-    /// Records the directories that a scan found under another path. Returns whether there are any.
+    /// Records the directories that a scan has found under another path than before. Returns whether there are any.
     async fn record_moved_trees(&mut self, scan: &Scan, known: &[CurrentVersion]) -> Result<bool, Fault> {
         if self.directory.vessels.is_empty() || !self.has_room() {
             return Ok(false);
@@ -167,13 +169,14 @@ impl DirectoryIngest {
         let trees = moves::moved_trees(&self.directory, &self.rules, scan, known, &self.pending).await?;
         let any = !trees.is_empty();
         for moves::MovedTree { from, mut versions } in trees {
-            // Directories and links that were found there before must not be recorded after their deletion.
+            // Directories and links that an earlier scan found at the old path must not be recorded after their
+            // deletion.
             self.pending.remove_below(std::slice::from_ref(&from));
             self.pending.remove_other(&from);
             let (parents, gone) = admit::unknown_parents(&self.directory, &versions[..1]).await?;
             versions.splice(0..0, parents);
             admit::enter(&self.directory, &versions).await?;
-            // Entries that were deleted or changed between the scan and the record would not be noticed, so they are
+            // Entries may have been deleted or changed after the scan and before they were recorded. So they are
             // checked again.
             let there = versions.iter().filter(|version| version.kind != VersionKind::Gone);
             self.look_at_all(there.map(|version| version.path.clone()).chain(gone).collect(), false).await?;
@@ -242,7 +245,7 @@ impl DirectoryIngest {
         }
     }
 
-    /// Returns whether the settings treat the location as a single file although its path is a directory.
+    /// Returns whether the settings treat the location as a single file although its path is now a directory.
     async fn only_is_directory(&self) -> Result<bool, Fault> {
         let settings = &self.directory.settings;
         let Some(only) = &settings.only else { return Ok(false) };
@@ -262,7 +265,7 @@ impl DirectoryIngest {
             let some: Vec<_> = paths.by_ref().take(LOOKS).collect();
             let rules = self.rules.clone();
             let see = move || {
-                // Opened once for all of them. If that fails, each path reports the error itself.
+                // The location is opened once for all paths. If that fails, each path reports the error itself.
                 let location = OpenLocation::open(&rules);
                 let seen = |path: &RelPath| match &location {
                     Ok(location) => location.classify(path),
@@ -298,8 +301,8 @@ impl DirectoryIngest {
         self.note_gone(looks.gone).await
     }
 
-    /// Handles paths at which the entry is now skipped. The old version is no longer sent, and vessels delete their
-    /// copy only when the path no longer exists: a link whose target is on an unmounted disk must not cause deletions.
+    /// Handles paths at which the entry is now skipped. The old version is no longer sent, but vessels keep their copy
+    /// as long as the path exists: a link whose target is on an unmounted disk must not cause deletions.
     async fn note_skipped(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
         if !self.repeats_deletions() {
             return self.note_gone(paths).await;
@@ -316,7 +319,7 @@ impl DirectoryIngest {
         self.note_ended(below).await
     }
 
-    /// Handles those of the found entries that differ from the ledger.
+    /// Handles the found entries that differ from the ledger.
     async fn meet_changed(&mut self, found: Vec<Found>) -> Result<(), Fault> {
         if found.is_empty() {
             return Ok(());
@@ -340,8 +343,8 @@ impl DirectoryIngest {
         self.note_ended(paths).await
     }
 
-    /// Stops watching below these paths and drops the entries that wait there. Returns the paths that the ledger knows
-    /// below them.
+    /// Stops watching below these paths and drops the queued entries there. Returns the paths below them that the
+    /// ledger knows.
     async fn leave_below(&mut self, paths: &[RelPath]) -> Result<Vec<RelPath>, Fault> {
         if !self.rules.is_recursive() || paths.is_empty() {
             return Ok(Vec::new());
@@ -353,8 +356,8 @@ impl DirectoryIngest {
         Ok(below.into_iter().map(|v| v.path).collect())
     }
 
-    /// Schedules the deletion of these paths on the vessels or, if deletions are not repeated there, drops their
-    /// unfinished deliveries. Paths below them are not affected.
+    /// Schedules the deletion of these paths on the vessels. If deletions are not repeated on the vessels, drops the
+    /// unfinished deliveries of the paths instead. Paths below them are not affected.
     async fn note_ended(&mut self, paths: Vec<RelPath>) -> Result<(), Fault> {
         if !self.repeats_deletions() {
             return self.drop_undelivered(&paths).await;

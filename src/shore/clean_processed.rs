@@ -1,9 +1,9 @@
-//! Removal of old files from `processed/`: files that retired longer than `KeepProcessed` ago. Files that the
-//! ledger does not list as retired are never removed.
+//! Removes old files from `processed/`: files that retired longer than `KeepProcessed` ago. Files that the ledger does
+//! not list as retired are never removed.
 //!
-//! Removals are not recorded in the ledger: a later check finds that the file no longer exists, and receipts still need
-//! the ledger entry. A check goes through the retired versions in steps and starts at the first version that may still
-//! have a file in `processed/`.
+//! Removals are not recorded in the ledger, because receipts still need the ledger entry; a later check finds that the
+//! file no longer exists. A check goes through the retired versions in steps and starts at the first version that may
+//! still have a file in `processed/`.
 
 use std::time::{Duration, Instant};
 
@@ -27,9 +27,9 @@ pub(super) struct CleanProcessed<'a> {
     keep: Option<Duration>,
     next_look: Instant,
     wary: WaryClock,
-    /// Version at which the next step of the running check starts.
+    /// The version at which the next step of the running check starts.
     at: VersionId,
-    /// No version before this one still has a file in `processed/`.
+    /// The first version that may still have a file in `processed/`. No earlier version has one.
     done: VersionId,
     /// Whether the running check has found no file that stays in `processed/` for now.
     all_gone: bool,
@@ -83,7 +83,7 @@ impl<'a> CleanProcessed<'a> {
         Ok(self.next_look.saturating_duration_since(Instant::now()))
     }
 
-    /// Deletes old files from `processed/`. Returns `false` if a file could not be deleted yet or the task must
+    /// Deletes old files from `processed/`. Returns `false` if a file could not be deleted yet or if the task must
     /// stop.
     async fn delete(&mut self, old: Vec<Retiree>, until: i64) -> Result<bool, Fault> {
         let (mut failed, mut later, mut deleted) = (None, false, 0_u64);

@@ -1,4 +1,4 @@
-//! Deletions on the shore, and the checks that keep an accident from being repeated on every vessel.
+//! Deletions on the shore, and the checks that prevent the vessels from repeating an accidental deletion.
 //!
 //! Missing paths are collected for 1 to 3 s, so that they are handled together, and so that a program has time to remove a
 //! file and create it again. Then they are checked once more. The paths that are still missing are recorded as deleted. If
@@ -20,10 +20,10 @@ use crate::records::VersionKind;
 const QUIET: Duration = Duration::from_secs(1);
 /// Maximum time from the first missing path until the collected deletions are handled.
 const LONGEST: Duration = Duration::from_secs(3);
-/// Maximum time from the first missing path until the collected deletions are handled although entries were found that
-/// may have been moved.
+/// Maximum time from the first missing path until the collected deletions are handled, if found entries are still
+/// waiting to be recorded. A missing entry may be among them under another path.
 const FOR_MOVES: Duration = Duration::from_secs(10);
-/// Period to which `MaxDelete` applies.
+/// The period to which `MaxDelete` applies.
 const GO: Duration = Duration::from_secs(60);
 /// Maximum number of paths that are looked up in the ledger at once.
 const AT_ONCE: usize = 1024;
@@ -62,20 +62,19 @@ impl Deletions {
         Some((last + QUIET).min(first + LONGEST))
     }
 
-    /// Returns whether the collected deletions may still wait for the moves that explain them.
+    /// Returns whether the collected deletions may still wait, because a missing path may turn out to be moved.
     pub(super) fn may_wait(&self, now: Instant) -> bool {
         self.first.is_some_and(|first| now < first + FOR_MOVES)
     }
 
-    /// Takes all collected paths, for `confirm`.
+    /// Takes all collected paths out, to pass them to `confirm`.
     pub(super) fn take(&mut self) -> Vec<RelPath> {
         (self.first, self.last) = (None, None);
         std::mem::take(&mut self.leaving).into_iter().collect()
     }
 
-    /// Returns whether `count` more deletions stay within `most` deletions per minute, together with those that are
-    /// held back, and counts them if so. The held-back ones count too, so that they are not carried out one by one
-    /// after an accident.
+    /// Returns whether `count` more deletions stay within `most` deletions per minute, and counts them if so. Deletions
+    /// that are held back count towards the limit, so that they are not carried out one by one after an accident.
     fn may_pass(&mut self, count: u64, most: u64, now: Instant) -> bool {
         while self.passed.front().is_some_and(|(at, _)| now.duration_since(*at) >= GO) {
             self.passed.pop_front();
@@ -106,7 +105,7 @@ pub(super) struct Place {
     pub(super) watcher: Option<Watcher>,
 }
 
-/// Facts that decide whether deletions are held back. They are queried after the last check of the paths, so that a
+/// Facts that decide whether deletions are held back. They are determined after the last check of the paths, so that a
 /// disk that was unmounted during the check is noticed.
 struct Facts {
     location: String,
@@ -171,7 +170,7 @@ impl Deletions {
         if let Some(what) = &facts.moved {
             return Some(format!("{location} {what}"));
         }
-        // The location need not be empty when its disk is unmounted: the mount point itself may contain other files.
+        // The mount point itself may contain files. So the location may not be empty although its disk is unmounted.
         if all >= known && !facts.is_one_file {
             return Some(format!("every path in {location} ({known} in total) is missing; is its disk mounted?"));
         }
@@ -203,8 +202,8 @@ impl Facts {
     }
 }
 
-/// Checks those of the paths that the ledger knows again. Returns the paths that are still missing, and those that
-/// exist again.
+/// Checks on the disk once more the paths that the ledger knows. Returns the paths that are still missing, and the
+/// paths that exist again.
 async fn still_gone(
     directory: &Directory,
     rules: &Rules,

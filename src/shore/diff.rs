@@ -1,4 +1,4 @@
-//! Comparison of the disk with the ledger: which paths are new or changed, and which are missing.
+//! Compares the disk with the ledger: which paths are new or changed, and which are missing.
 //!
 //! This module only decides. It does not access the disk, the ledger or the clock: the caller passes in the entries on
 //! the disk and in the ledger, and acts on the result.
@@ -47,7 +47,7 @@ pub(super) fn diff_scan(
             }
         }
     };
-    // Takes the place of the list that it consumes, which may be of a million new files.
+    // `collect` reuses the memory of `found`, which may contain a million new files.
     let files = found.into_iter().filter_map(new_file).collect();
     missing.extend(known);
     missing.retain(|v| v.traits.kind != VersionKind::Gone && rules.may_take(&v.path));
@@ -56,15 +56,15 @@ pub(super) fn diff_scan(
     ScanDiff { files, others, missing: missing.into_iter().map(|v| v.path).collect() }
 }
 
-/// Results of checking single paths, regardless of the ledger.
+/// Results of checking single paths on the disk, without a comparison with the ledger.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     /// Files, directories and links that the rules accept.
     pub(super) taken: Vec<Found>,
     /// Directories that the rules allow to enter. Their entries must be checked too.
     pub(super) entered: Vec<RelPath>,
-    /// Directories that are not recorded themselves. A file or link that the ledger knows at such a path no longer
-    /// exists.
+    /// Directories that are not recorded themselves. If the ledger knows a file or link at such a path, that file or
+    /// link no longer exists.
     pub(super) replaced: Vec<RelPath>,
     /// Paths that do not exist.
     pub(super) gone: Vec<RelPath>,
@@ -99,7 +99,7 @@ pub(super) fn sort_looks(rules: &Rules, looks: Vec<(RelPath, Result<PathState, D
     sorted
 }
 
-/// Returns the found entries that differ from the ledger, and the paths of those that don't.
+/// Returns the found entries that differ from the ledger, and the paths of the entries that don't differ.
 pub(super) fn diff_found(rules: &Rules, found: Vec<Found>, known: Vec<CurrentVersion>) -> (Vec<Found>, Vec<RelPath>) {
     let known: HashMap<RelPath, Traits> = known.into_iter().map(|v| (v.path, v.traits)).collect();
     let (same, changed): (Vec<_>, Vec<_>) =

@@ -1,4 +1,4 @@
-//! Work on a directory's disk, which may block for hours: a mount whose server is unreachable does not answer calls.
+//! Calls to a directory's disk, which may block for hours: a mount whose server is unreachable does not answer calls.
 //!
 //! Each call runs on a separate thread, so that only the tasks of its own directory wait for it. If the disk does not
 //! respond, the directory reports a trouble.
@@ -18,8 +18,8 @@ use crate::local::{self, Mounts};
 const LONG: Duration = Duration::from_secs(4);
 
 impl Directory {
-    /// Runs work that may block. While a file system of the directory does not respond, the directory has a trouble,
-    /// and `taken_in` is set so that a single run (`--once`) doesn't wait for the directory's files.
+    /// Runs work that may block. While a file system of the directory does not respond, reports this as a trouble of
+    /// the directory, and sets `taken_in`, so that a single run (`--once`) doesn't wait for the directory's files.
     pub(super) async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -32,8 +32,8 @@ impl Directory {
                 () = tokio::time::sleep(LONG) => {}
             }
             match asked.as_mut().map(oneshot::Receiver::try_recv) {
-                // There was no probe yet, or the disk has answered the last one and the work itself takes long. Probes
-                // again.
+                // Either there was no probe yet, or the disk has answered the last probe and the work itself takes
+                // long. Probes the disk again.
                 None | Some(Ok(())) => asked = probe(self.settings.location.clone()),
                 Some(Err(_)) => {
                     said = true;

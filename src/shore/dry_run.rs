@@ -1,5 +1,5 @@
-//! Simulation of the ledger entries that a scan of a directory would create. No file is read, and the ledger is a copy
-//! from which nothing is delivered.
+//! Simulates the ledger entries that a scan of a directory would create. No file is read, and the ledger is a copy from
+//! which nothing is delivered.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::fault::Fault;
 use crate::local::{self, PathState};
 use crate::records::NewVersion;
 
-/// Records the files in a directory and the deletions from it, as ingest would. Held-back deletions are not recorded
-/// but reported in the directory's `trouble`.
+/// Records the files in a directory and the deletions from it, like ingest. Deletions that are held back are not
+/// recorded, but reported in the directory's `trouble`.
 ///
 /// # Errors
 /// Returns a daemon-wide [`Fault`] if the ledger can't be used.
@@ -33,7 +33,7 @@ impl DirectoryIngest {
         self.delete().await
     }
 
-    /// Returns the current versions of the files that would be read.
+    /// Returns versions of the files that ingest would read, without reading them.
     async fn unread(&mut self) -> Result<Vec<NewVersion>, Fault> {
         let mut paths = self.pending.take_files();
         paths.extend(self.settling.paths());

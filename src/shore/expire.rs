@@ -6,7 +6,7 @@ use super::Directory;
 use crate::clock::{WaryClock, wait_between};
 use crate::fault::Fault;
 
-/// Shortest and longest wait between two looks; the clock may be set meanwhile.
+/// Shortest and longest wait between two checks. The longest wait is short, because the clock may be set meanwhile.
 const LEAST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 /// Maximum number of deliveries that end in one step.
@@ -42,8 +42,8 @@ pub async fn expire_now(directory: &Directory) -> Result<(), Fault> {
     expire_until(directory, directory.clock.now_ms()).await.map(|_| ())
 }
 
-/// Ends all deliveries of a directory that have expired at the time `until`, in milliseconds since 1970. Returns when the
-/// next one expires.
+/// Ends all deliveries of a directory that have expired at the time `until`, in milliseconds since 1970. Returns the
+/// time at which the next delivery expires.
 async fn expire_until(directory: &Directory, until: i64) -> Result<Option<i64>, Fault> {
     let name = &directory.settings.name;
     loop {
@@ -55,7 +55,7 @@ async fn expire_until(directory: &Directory, until: i64) -> Result<Option<i64>, 
             );
         }
         if !expired.is_empty() {
-            // Running deliveries of these versions end, and sources that no vessel awaits any more retire.
+            // Then running deliveries of these versions end, and sources that no vessel awaits any more retire.
             directory.ring_vessels();
             directory.retire_bell.ring();
         }

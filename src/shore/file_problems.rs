@@ -1,5 +1,5 @@
-//! Single files that can't be read or are skipped. Each of these files is reported once; unreadable files are retried
-//! at growing intervals.
+//! Tracks single files that can't be read or are skipped. Each of these files is reported once; unreadable files are
+//! retried at growing intervals.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -66,7 +66,7 @@ impl FileProblems {
         };
         let text = format!("cannot send {}: {}; {remedy}", location.display(), kind.why_skipped());
         directory.trouble_with(Concern::File(path.clone()), &text);
-        // This entry makes `solved` clear the trouble when the file can be sent or no longer exists.
+        // This entry lets `solved` clear the trouble when the file can be sent or no longer exists.
         self.unreadable.entry(path.clone()).or_default();
     }
 }

@@ -1,4 +1,4 @@
-//! Ingest of one directory: turns hints and scans into ledger entries.
+//! Ingests one directory: turns hints and scans into ledger entries.
 //!
 //! Hints from the watcher only say which paths to check. Scans find every change, so a lost hint delays a file but
 //! never loses it. Ingest is one event loop; separate tasks read the files, so that a large file does not block the
@@ -32,7 +32,7 @@ const BATCHES: usize = 3;
 const HINTS: usize = 16 * 1024;
 /// Maximum number of versions recorded at once.
 const VERSIONS: usize = 1024;
-/// Wait before a location that can't be scanned is scanned again.
+/// How long to wait before a location that can't be scanned is scanned again.
 pub(super) const LOOK_FOR_LOCATION: Duration = Duration::from_secs(2);
 /// How long a single run (`--once`) waits for files that keep changing.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,13 +43,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Returns a daemon-wide [`Fault`] if the ledger can't be used. The directory's own faults are logged and retried.
 pub async fn ingest(directory: Directory) -> Result<(), Fault> {
     let stop = directory.stop.clone();
-    // For directories that are not mirrors, `retire()` tidies up before it moves files.
+    // For other directories than mirrors, `retire()` tidies up before it moves files.
     if directory.settings.is_mirror() {
         stop.run_until_cancelled(directory.tidy_up()).await.unwrap_or(Ok(()))?;
     }
     let mut ingest = DirectoryIngest::new(Arc::new(directory));
     let ended = stop.run_until_cancelled(ingest.run()).await.unwrap_or(Ok(()));
-    // Once this task has ended, no batch may record versions for the vessels with which the task was started.
+    // No batch may outlive this task, because it would record versions for the vessels with which the task was started.
     ingest.batches.shutdown().await;
     ended
 }
@@ -70,14 +70,14 @@ pub(super) struct DirectoryIngest {
     started: Instant,
     /// Whether a scan of the whole location has ended, successfully or not.
     pub(super) scanned: bool,
-    /// Number of the latest scans in a row that were discarded because mounts changed meanwhile.
+    /// How many of the latest scans in a row were discarded because mounts changed during the scan.
     pub(super) discarded: u32,
     /// Whether the last scan of the whole location failed.
     pub(super) away: bool,
     /// Whether the location was missing or replaced, and no scan since then has found all known paths.
     pub(super) displaced: bool,
-    /// Why there is no disk space for new ledger entries (`None` if there is), and the last such reason that was
-    /// reported.
+    /// The reason why there is no disk space for new ledger entries; `None` if there is enough. `said_of_room` is the
+    /// last value that was reported.
     low_space: watch::Receiver<Option<String>>,
     said_of_room: Option<String>,
 }
@@ -133,9 +133,10 @@ impl DirectoryIngest {
         }
     }
 
-    /// Starts to scan the directory, or directories below it that wait for a scan, unless a scan is running.
+    /// Starts to scan the whole directory or, if that is not due, waiting directories below it. Does nothing while a
+    /// scan is running.
     fn begin_scans(&mut self) {
-        // At start, missing paths are handled before another scan, which would only find them again.
+        // At start, missing paths are handled before another scan, because the scan would only find them again.
         let first_deletions = self.scanned && !*self.directory.taken_in.borrow() && !self.deletions.is_empty();
         if !self.scans.is_idle() || first_deletions {
             return;
@@ -161,7 +162,7 @@ impl DirectoryIngest {
         self.said_of_room.is_none()
     }
 
-    /// Returns when the loop must wake up if no event arrives before.
+    /// Returns when the loop must wake up, even if no event arrives before.
     fn wake_at(&self) -> Instant {
         // If the hint queue is full, hints are dropped without waking the loop. So the loop checks for lost events at
         // least every 5 s.
@@ -181,7 +182,7 @@ impl DirectoryIngest {
         [self.settling.next_look(), deletions, releasing].into_iter().flatten().fold(soon, Instant::min)
     }
 
-    /// Sets `taken_in` once all files present at start are in the ledger or need no longer be waited for.
+    /// Sets `taken_in` once all files present at start are in the ledger or no longer need to be waited for.
     fn announce(&self) {
         let settled =
             self.settling.is_empty() || self.started.elapsed() > PATIENCE + self.directory.settings.settle_time;
@@ -237,7 +238,7 @@ impl DirectoryIngest {
         }
     }
 
-    /// Returns whether deletions wait until the entries that were found are recorded: some of the missing paths may have
+    /// Returns whether deletions wait until the found entries are recorded, because some of the missing paths may have
     /// been moved.
     fn deletions_wait(&self, now: Instant) -> bool {
         let is_busy = !self.scans.is_idle()
@@ -258,23 +259,23 @@ impl DirectoryIngest {
     pub(super) async fn delete(&mut self) -> Result<(), Fault> {
         let mut paths = self.deletions.take();
         paths.retain(|path| !self.pending.note_if_busy(path));
-        // A file that is being read may be recorded after the deletion of its directory. Vessels would create the directory
-        // again, and nothing would delete it.
+        // A file that is being read may be recorded after the deletion of its directory. Then vessels would create the
+        // directory again, and nothing would delete it.
         let (paths, wait) = self.pending.without_reading_below(paths);
         wait.into_iter().for_each(|path| self.deletions.note(path, Instant::now()));
         let place = Place { displaced: self.displaced, watcher: self.scans.watcher() };
         let confirmed = self.deletions.confirm(&self.directory, &self.rules, &mut self.mounts, place, paths).await?;
         self.look_at(confirmed.back).await?;
-        // What was found below them before this check is gone, too.
+        // The entries that were found below these paths before this check no longer exist either.
         self.pending.remove_below(&confirmed.gone);
-        // The paths are sorted with parents first. Reversed, the entries of a directory are deleted before the
-        // directory.
+        // The paths are sorted with parents first. They are reversed, so that the entries of a directory are deleted
+        // before the directory.
         let gone = confirmed.gone.into_iter().rev();
         let gone: Vec<_> = gone.map(|path| NewVersion::without_content(path, Traits::GONE, Vec::new())).collect();
         self.enter_with_parents(&gone).await
     }
 
-    /// Releases the changes that wait for `Interval` once it has passed. Files present at start are released at once.
+    /// Releases the changes that wait for `Interval`, once it has passed. Files present at start are released at once.
     async fn release(&mut self) -> Result<(), Fault> {
         if !self.pending.waits_for_interval() {
             return Ok(());
@@ -310,7 +311,7 @@ impl DirectoryIngest {
     }
 
     fn start_batches(&mut self) {
-        // No vessel takes this directory, so its files stay where they are and are not read.
+        // If no vessel takes this directory, its files stay where they are and are not read.
         if self.directory.vessels.is_empty() {
             self.pending.take_files();
         }

@@ -1,26 +1,26 @@
-//! The gate of a directory with an `Interval`: changes are collected while the gate is closed and released together
-//! when it opens.
+//! Implements `Interval`: collected changes of a directory are released together, at most once per interval.
 
 use std::time::{Duration, Instant};
 
-/// A gate that lets waiting changes pass, and then stays closed for `interval`.
+/// Decides when collected changes may be released. After each release, the next one must wait for `interval`.
 pub(super) struct Interval {
     interval: Duration,
     opens_at: Option<Instant>,
 }
 
 impl Interval {
-    /// Creates an open gate. With an interval of 0 s, the gate never closes.
+    /// Creates the state before the first release, which may happen at once. With an interval of 0 s, no release has to
+    /// wait.
     pub(super) fn new(interval: Duration) -> Self {
         Self { interval, opens_at: None }
     }
 
-    /// Returns when waiting changes may pass; `None` means at once.
+    /// Returns when collected changes may be released next; `None` means at once.
     pub(super) fn opens_at(&self) -> Option<Instant> {
         self.opens_at
     }
 
-    /// Returns whether changes may pass now. If so, closes the gate for the next interval.
+    /// Returns whether collected changes may be released now. If so, the next interval begins.
     pub(super) fn pass(&mut self, now: Instant) -> bool {
         if self.opens_at.is_some_and(|at| at > now) {
             return false;

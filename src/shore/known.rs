@@ -1,6 +1,6 @@
 //! The current versions of a directory in the ledger, each as a hash of 16 bytes. A scan skips entries that match their
-//! version, so it takes little memory even if the directory has many files. Only entries that differ are compared path
-//! by path.
+//! version, so it takes little memory even if the directory has many files. Only the other entries are compared path by
+//! path.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -17,7 +17,7 @@ const PAGE: u32 = 4096;
 /// The current versions of a directory, as read from the ledger.
 pub(super) struct Known {
     minds_owners: bool,
-    /// The keys of the hashes are random, so that nobody can choose paths with equal hashes.
+    /// The keys of the hashes. They are random, so that nobody can choose paths with equal hashes.
     keys: [RandomState; 2],
     /// Hashes of path and traits, sorted.
     prints: Vec<u128>,
@@ -63,14 +63,14 @@ impl Known {
         high << 64 | low
     }
 
-    /// Records that the scan has found an entry. Returns whether the entry matches its version in the ledger.
+    /// Records that the scan has found an entry. Returns whether the entry equals its version in the ledger.
     pub(super) fn see(&mut self, path: &RelPath, traits: &Traits) -> bool {
         let Ok(at) = self.prints.binary_search(&self.print(path, traits)) else { return false };
         self.seen[at] = true;
         true
     }
 
-    /// Returns whether the scan has found all versions unchanged on the disk.
+    /// Returns whether the scan has found all versions of the ledger unchanged on the disk.
     pub(super) fn is_all_seen(&self) -> bool {
         self.seen.iter().all(|seen| *seen)
     }

@@ -64,7 +64,7 @@ pub struct Directory {
     pub places: Vec<(VesselName, RemotePath)>,
     /// Rung when a file of the directory was acknowledged.
     pub retire_bell: Bell,
-    /// State by which files that are still being written are recognized.
+    /// Detects files that are still being written.
     pub writers: Writers,
     /// Paths that retirement wants ingest to check again.
     pub recheck: Recheck,
@@ -76,15 +76,15 @@ pub struct Directory {
     pub monitor: Arc<dyn Monitor>,
     /// Clock for the time of day.
     pub clock: Clock,
-    /// Set once all files present at start are in the ledger, or couldn't be read.
+    /// Set once all files present at start are in the ledger or no longer need to be waited for.
     pub taken_in: watch::Sender<bool>,
     /// Current troubles that keep the directory or an entry of it from being used.
     pub trouble: watch::Sender<Troubles>,
-    /// Why new files can't be recorded, namely a lack of disk space for their ledger entries; `None` if they can.
+    /// The reason why there is no disk space for the ledger entries of new files; `None` if there is enough.
     pub low_space: watch::Receiver<Option<String>>,
     /// Rung when `Location` is a file but was treated as a directory, or the reverse. The tasks must then be restarted.
     pub decide_again: Bell,
-    /// Whether a reload has changed `Location` since the program started. Then paths that are missing there were not
+    /// Whether a reload has changed `Location` since the program started. Then a path that is missing there was not
     /// necessarily deleted.
     pub relocated: bool,
     /// Whether the program was started with `--allow-deletes`, so that no deletions are held back.
@@ -94,9 +94,9 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Adapts the ledger to the settings. Must be called for every directory before any task starts; otherwise a
+    /// Adapts the ledger to the settings. Must be called for every directory before any task starts: otherwise a
     /// version could count as complete although a vessel that was added to the settings has not received it. Accesses
-    /// no disk but the ledger's.
+    /// only the ledger's disk.
     ///
     /// # Errors
     /// Returns a daemon-wide [`Fault`] if the ledger can't be used.

@@ -1,12 +1,14 @@
-//! Deletions and mounts: paths that are missing because a file system was unmounted, or covered by another file system,
-//! are not deletions.
+//! Deletions and mounts: a path may be missing because its file system was unmounted, or covered by another one. Such a
+//! path is not treated as a deletion.
 //!
-//! The ledger stores the file systems mounted at and below a location, as of the last scan that found all their files,
-//! so that a change is detected even after a restart. A scan reads the mount table before it begins and after it has
-//! ended; if the two differ, its results are discarded and another scan follows. A file system that is unmounted after
-//! the scan has found its files counts as changed as well. If another file system is mounted at a path now, deletions
-//! below that path are held back. The new file system is stored once no file below the path is missing, or if
-//! `--allow-deletes` is given.
+//! The ledger stores the file systems mounted at and below a location, as of the last scan that found all their files.
+//! So a change is detected even after a restart. If another file system is mounted at a path now, deletions below that
+//! path are held back. The new file system is stored once no file below the path is missing, or if `--allow-deletes` is
+//! given.
+//!
+//! A scan reads the mount table before it begins and after it has ended. If the two tables differ, its results are
+//! discarded and another scan follows. A file system that is unmounted after the scan has found its files counts as
+//! changed as well.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -33,11 +35,11 @@ pub(super) struct MountWatch {
     last: Mounts,
 }
 
-/// The current mounts and their differences from the stored ones, or an error if the location can't be found or the mount
+/// The current mounts and how they differ from the stored ones; an error if the location can't be found or the mount
 /// table can't be read.
 pub(super) type Looked = Result<(Mounts, Vec<Change>), DiskError>;
 
-/// Missing paths, without those that are held back because their file system changed.
+/// Missing paths, except those whose deletion is held back because their file system changed.
 #[derive(Default)]
 pub(super) struct Visible {
     pub(super) gone: Vec<RelPath>,
@@ -47,7 +49,7 @@ pub(super) struct Visible {
     pub(super) location_moved: Option<String>,
 }
 
-/// The part of a scan's result that matters for mounts. The scan covered the whole directory, or the part below
+/// The part of a scan's result that matters for mounts. The scan covered the whole directory, or only the directory
 /// `within`.
 pub(super) struct Scanned<'a> {
     pub(super) within: Option<&'a RelPath>,
@@ -92,8 +94,8 @@ impl MountWatch {
         Ok(self.remembered.insert(stored).clone())
     }
 
-    /// Returns whether a file system was mounted or unmounted between the readings of two mount tables. `links` are followed,
-    /// besides those of earlier scans.
+    /// Returns whether a file system was mounted or unmounted between two readings of the mount table. Also checks the
+    /// targets of `links` and of the links that earlier scans followed.
     pub(super) async fn differ(
         &mut self,
         directory: &Directory,
@@ -101,7 +103,7 @@ impl MountWatch {
         after: Arc<MountTable>,
         mut links: BTreeSet<RelPath>,
     ) -> Result<bool, Fault> {
-        // Mostly, nothing has changed on the whole host, and no link has to be followed to see it.
+        // The usual case: nothing was mounted or unmounted on the whole host, so no link has to be followed.
         if before == after {
             return Ok(false);
         }
@@ -123,7 +125,7 @@ impl MountWatch {
         }
         let ((before, mut changes), (after, changed)) = match (before, self.look(directory).await?) {
             (Ok(before), Ok(after)) => (before, after),
-            // Without the mounts, files of an unmounted disk can't be told from deleted files, so all deletions wait.
+            // Without the mounts, files of an unmounted disk look like deleted files, so all deletions wait.
             (Err(error), _) | (_, Err(error)) => {
                 let location_moved = Some(format!(
                     "may lack a mounted disk, because mounts can't be listed (is /proc mounted?): {error}"
@@ -153,23 +155,23 @@ impl MountWatch {
         Ok(Visible { gone, again: Vec::new(), location_moved })
     }
 
-    /// Stores the mounts of a scan, except changed mounts below which paths are missing: for these, the earlier mounts stay
-    /// stored. Where a mount changed during the scan, the one from before the scan is stored, so that the next scan notices
-    /// the change.
+    /// Stores the mounts of a scan. If paths are missing below a changed mount, the earlier mount stays stored there.
+    /// If a mount changed during the scan, the mount from before the scan is stored, so that the next scan notices the
+    /// change.
     pub(super) async fn remember(&mut self, directory: &Directory, scanned: Scanned<'_>) -> Result<Remembered, Fault> {
         let links: BTreeSet<_> = scanned.links.iter().cloned().collect();
         match scanned.within {
             None => self.links = links,
             Some(_) => self.links.extend(links),
         }
-        // Without the mounts of both times, the stored ones stay.
+        // If one of the two mount tables could not be read, the stored mounts stay.
         let [Some(earlier), Some(now)] = scanned.tables.clone() else { return Ok(Remembered::default()) };
         let before = self.stored(directory).await?;
         let (location, links, known) = (directory.settings.location.clone(), self.links.clone(), before.clone());
         let look = move || {
             let (earlier, now) = (earlier.mounts(&links, &known), now.mounts(&links, &known));
-            // The files were found among the mounts of the scan. A reading of this moment has the IDs of the file systems
-            // behind links too, and stands for these mounts if none has changed since.
+            // The mounts of the scan (`now`) are to be stored, because the files were found there. A new reading also
+            // has the IDs of file systems behind links, so it is stored instead if no mount has changed since the scan.
             let current = Mounts::look(&location, &links, &known).ok().filter(|current| current.are_as_in(&now));
             (earlier, current.unwrap_or(now))
         };

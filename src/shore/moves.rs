@@ -1,10 +1,10 @@
-//! Moves on the shore: entries that had another path before. The same inode, size and time as those of a version that
-//! another path holds are hints; on the vessel, the SHA-256 decides.
+//! Moves on the shore: entries that had another path before. If an entry has the same inode, size and time as a version
+//! at another path, it was probably moved. This is only a hint; on the vessel, the SHA-256 decides.
 //!
-//! A file that is taken in names the version that it was. A directory that a scan finds under another path is recorded
-//! together with everything in it, without reading its files, because their stamps are those of the ledger. The earlier
-//! paths are recorded as deleted in the same transaction, so that a vessel renames what it has. These deletions do not
-//! count towards `MaxDelete`: nothing is lost.
+//! The new version of a moved file names its earlier version as its origin. A directory that a scan finds under another
+//! path is recorded together with everything in it. Its files are not read, because their stamps are those of the
+//! ledger. The earlier paths are recorded as deleted in the same transaction, so that a vessel renames its copies.
+//! These deletions do not count towards `MaxDelete`, because nothing is lost.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -25,25 +25,25 @@ use crate::root::Root;
 use crate::settings::{Dedup, Delta};
 use crate::signature::{Signature, SignatureBuilder};
 
-/// Maximum number of entries of a directory that is recorded as moved. They are recorded in one transaction, which other
-/// writers wait for; the entries of a larger directory are recorded one by one.
+/// A directory with this many entries or more is not recorded as moved; its entries are recorded one by one. A moved
+/// directory is recorded in one transaction, for which other writers wait.
 const MOST: u32 = 50_000;
 
-/// Minimum size in bytes of a replaced file for which its new name is searched, and the maximum number of entries of
+/// Minimum size in bytes of a replaced file that is searched for under another name, and maximum number of entries of
 /// its directory that are examined.
 const LARGE: u64 = 1 << 20;
 const MOST_BESIDE: usize = 20_000;
 
-/// Length of the beginning of a file that is compared, in blocks of average length.
+/// How much of the beginning of two files is compared, in blocks of average length.
 const BEGINNING: usize = 8;
 
-/// Returns whether moves are detected in a directory.
+/// Returns whether the settings ask for the detection of moves in a directory.
 pub(super) fn are_sought(directory: &Directory) -> bool {
     directory.settings.is_mirror() && directory.settings.dedup == Dedup::Auto
 }
 
-/// Names the origins of files that were moved, and adds the deletions of their earlier paths. Returns these paths, which
-/// must be checked once more after the versions were recorded.
+/// Sets the origins of versions whose files were moved, and adds the deletions of their earlier paths. Returns these
+/// paths, which must be checked once more after the versions were recorded.
 pub(super) async fn name_origins(directory: &Directory, versions: &mut Vec<NewVersion>) -> Result<Vec<RelPath>, Fault> {
     let is_file = |version: &NewVersion| version.kind == VersionKind::File;
     if !are_sought(directory) || !versions.iter().any(is_file) {
@@ -55,7 +55,7 @@ pub(super) async fn name_origins(directory: &Directory, versions: &mut Vec<NewVe
     if origins.is_empty() {
         return Ok(Vec::new());
     }
-    // A path that gets a new version in this batch is replaced, not deleted.
+    // If this batch has a new version for the path, the path is replaced, not deleted.
     let own: HashSet<&RelPath> = versions.iter().map(|version| &version.path).collect();
     let asked: Vec<RelPath> = origins
         .iter()
@@ -68,7 +68,7 @@ pub(super) async fn name_origins(directory: &Directory, versions: &mut Vec<NewVe
     for origin in origins {
         let is_gone = origin.is_current && gone.contains(&origin.path);
         let version = &mut versions[origin.at];
-        // Of several hard links to the file, the missing one is the origin.
+        // If several paths are hard links to the file, the missing one is the origin.
         if version.origin.is_none() || is_gone {
             version.origin = Some(origin.version);
         }
@@ -84,9 +84,9 @@ pub(super) async fn name_origins(directory: &Directory, versions: &mut Vec<NewVe
     Ok(paths)
 }
 
-/// Names the origins of large files that were moved and then changed, so that vessels keep the earlier file until its
-/// blocks were copied. The inode is a hint, because a file system may give it to another file; so both must begin with the
-/// same blocks. The earlier path is deleted or replaced like any other.
+/// Sets the origins of large files that were moved and then changed, so that vessels keep the earlier file until its
+/// blocks were copied. The inode is only a hint, because a file system may give it to another file. So both files must
+/// begin with the same blocks. The earlier path is deleted or replaced like any other path.
 async fn name_changed_origins(directory: &Directory, versions: &mut [NewVersion]) -> Result<(), Fault> {
     let is_large = |version: &NewVersion| version.kind == VersionKind::File && version.digest.is_none();
     if directory.settings.delta == Delta::No || !versions.iter().any(is_large) {
@@ -114,7 +114,8 @@ async fn name_changed_origins(directory: &Directory, versions: &mut [NewVersion]
     Ok(())
 }
 
-/// Returns the paths beside these files to which large files were renamed whose names these files have now.
+/// Finds large files that were renamed within their directory and whose old names now belong to these files. Returns
+/// the new paths of the large files.
 pub(super) async fn renamed_aside(directory: &Directory, versions: &[NewVersion]) -> Result<Vec<RelPath>, Fault> {
     if !are_sought(directory) {
         return Ok(Vec::new());
@@ -139,14 +140,14 @@ pub(super) async fn renamed_aside(directory: &Directory, versions: &[NewVersion]
     directory.on_disk(move || replaced.iter().filter_map(|known| name_beside(&rules, known)).collect()).await
 }
 
-/// Returns the name that a file has now in its directory.
+/// Searches for a file under a new name in its directory. Returns the new path; `None` if the file is not found.
 fn name_beside(rules: &Rules, known: &CurrentVersion) -> Option<RelPath> {
     let stamp = known.traits.stamp;
     let parent = known.path.as_path().parent().filter(|parent| !parent.as_os_str().is_empty());
     let root = Root::open(rules.location()).ok()?.following(rules.follows());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = root.open_below(parent.unwrap_or(Path::new(".")), flags, Mode::empty()).ok()?;
-    // The names come with inodes, so that no other file is asked for.
+    // The directory entries contain the inodes, so the status of the other files need not be read.
     let mut entries = Dir::new(opened).ok()?.take(MOST_BESIDE).flatten().filter(|entry| entry.ino() == stamp.inode);
     entries.find_map(|entry| {
         let name = Path::new(OsStr::from_bytes(entry.file_name().to_bytes()));
@@ -157,7 +158,7 @@ fn name_beside(rules: &Rules, known: &CurrentVersion) -> Option<RelPath> {
     })
 }
 
-/// Returns whether a file begins with blocks of a signature.
+/// Returns whether one of the first blocks of a file is among the first blocks of a signature.
 fn begins_with_blocks(rules: &Rules, path: &RelPath, size: u64, signature: &Signature) -> bool {
     let Ok(source) = SourceFile::open(rules.location(), path, rules.follows()) else { return false };
     let length = usize::try_from(size).unwrap_or(usize::MAX).min(signature.average() as usize * BEGINNING);
@@ -168,7 +169,7 @@ fn begins_with_blocks(rules: &Rules, path: &RelPath, size: u64, signature: &Sign
     builder.finish().blocks().iter().any(|block| first.contains(block))
 }
 
-/// Returns those of these paths that do not exist.
+/// Returns which of these paths do not exist.
 async fn gone_among(directory: &Directory, paths: Vec<RelPath>) -> Result<HashSet<RelPath>, Fault> {
     let rules = Rules::new(&directory.settings);
     let is_gone = move |path: &RelPath| matches!(local::classify(&rules, path), Ok(PathState::Gone));
@@ -179,12 +180,12 @@ async fn gone_among(directory: &Directory, paths: Vec<RelPath>) -> Result<HashSe
 pub(super) struct MovedTree {
     /// The earlier path.
     pub(super) from: RelPath,
-    /// The versions of the directory and of what moved along, and the deletions of their earlier paths.
+    /// The versions of the directory and of everything that moved with it, and the deletions of their earlier paths.
     pub(super) versions: Vec<NewVersion>,
 }
 
-/// Returns the directories that a scan found under another path. `known` are the versions in the scanned part of the
-/// directory, sorted by path.
+/// Returns the directories that a scan found under another path than before. `known` are the versions in the scanned
+/// part of the directory, sorted by path.
 pub(super) async fn moved_trees(
     directory: &Directory,
     rules: &Rules,
@@ -207,13 +208,13 @@ pub(super) async fn moved_trees(
     let mut taken: HashSet<PathBuf> = HashSet::new();
     for origin in origins.iter().filter(|origin| gone.contains(&origin.path)) {
         let to = &new[origin.at].path;
-        // The directory moved with one above it, or two directories claim the same origin.
+        // Either the directory moved together with a directory above it, or two directories claim the same origin.
         let is_taken = |path: &RelPath| path.as_path().ancestors().any(|above| taken.contains(above));
-        // A file that is being read may still be recorded at the earlier path.
+        // A file that is being read may still be recorded at its earlier path.
         if is_taken(to) || is_taken(&origin.path) || pending.is_busy_in(&origin.path) {
             continue;
         }
-        // Something else was recorded at the new path before, so the entries are met one by one.
+        // Another entry was recorded at the new path before, so the moved entries are handled one by one.
         if !directory.ledger.versions_in(name, to, 1).await.map_err(|e| e.fault())?.is_empty() {
             continue;
         }
@@ -230,7 +231,7 @@ pub(super) async fn moved_trees(
     Ok(trees)
 }
 
-/// Returns the found directories whose paths hold no version, as versions. Both lists are sorted.
+/// Returns versions of the found directories at whose paths the ledger knows no entry. Both lists are sorted by path.
 fn new_directories(found: &[Found], known: &[CurrentVersion]) -> Vec<NewVersion> {
     let mut known = known.iter().peekable();
     let mut new = Vec::new();
@@ -245,8 +246,8 @@ fn new_directories(found: &[Found], known: &[CurrentVersion]) -> Vec<NewVersion>
     new
 }
 
-/// Returns the versions of a moved directory and of what moved along, parents first, and the deletions of the earlier
-/// paths, parents last. Changed entries are left out; they are handled like any other change.
+/// Returns the versions of a moved directory and of everything that moved with it, parents first; then the deletions of
+/// the earlier paths, parents last. Leaves out entries that changed; they are handled like any other change.
 fn moved_tree(rules: &Rules, found: &[Found], (from, to): (&RelPath, &RelPath), before: &[Version]) -> Vec<NewVersion> {
     let suffix = |path: &RelPath, above: &RelPath| path.as_bytes().strip_prefix(above.as_bytes()).map(<[u8]>::to_vec);
     let found: HashMap<Vec<u8>, &Found> = found
@@ -255,14 +256,16 @@ fn moved_tree(rules: &Rules, found: &[Found], (from, to): (&RelPath, &RelPath), 
         .filter_map(|one| Some((suffix(&one.path, to)?, one)))
         .collect();
     let (mut versions, mut away) = (Vec::new(), Vec::new());
-    // Directories of which something did not move along. They are deleted like any other directory, after their contents.
+    // Directories in which some entries did not move along. They are deleted like any other directory, after their
+    // contents.
     let mut left: HashSet<&Path> = HashSet::new();
     let mut along: HashSet<&Path> = HashSet::new();
     for version in before {
         let one = suffix(&version.path, from).and_then(|suffix| found.get(&suffix));
         let traits = Traits { kind: version.kind, stamp: version.stamp, mode: version.mode, owner: version.owner };
         let one = one.filter(|one| is_same(rules, &traits, &one.traits) && one.target == version.target);
-        // Vessels create the directories above a file, but delete only those that the ledger knows.
+        // An entry moves along only if its directory does. Vessels create the directories above a file, but delete only
+        // directories that the ledger knows.
         let one = one.filter(|one| one.path == *to || one.path.as_path().parent().is_some_and(|it| along.contains(it)));
         let Some(one) = one else {
             if version.path == *from {

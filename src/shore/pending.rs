@@ -1,8 +1,8 @@
 //! Entries that wait to be read or recorded in the ledger: finished files in the order in which they finished, and
 //! directories and links in the order of their paths.
 //!
-//! This module is pure bookkeeping. A file that waits or is being read is *busy*: changes of its path are recorded
-//! meanwhile, and the path is checked again when the file's batch has ended.
+//! This module only does bookkeeping in memory. A file that waits or is being read is *busy*: if its path changes
+//! meanwhile, this is recorded, and the path is checked again when the file's batch has ended.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::Path;
@@ -54,7 +54,7 @@ impl Pending {
         self.busy.iter().any(|busy| busy.as_path().starts_with(path.as_path()))
     }
 
-    /// Splits paths into those below which no file is being read, and the others.
+    /// Splits paths into two lists: paths below which no file is being read, and the other paths.
     pub(super) fn without_reading_below(&self, paths: Vec<RelPath>) -> (Vec<RelPath>, Vec<RelPath>) {
         let above: HashSet<&Path> = self.reading.iter().flat_map(|path| path.as_path().ancestors().skip(1)).collect();
         paths.into_iter().partition(|path| !above.contains(path.as_path()))
@@ -65,7 +65,7 @@ impl Pending {
         self.others.remove(path);
     }
 
-    /// Handles the loss of everything below these paths: drops directories and links, and marks busy files as changed.
+    /// Records that everything below these paths is gone: drops directories and links, and marks busy files as changed.
     pub(super) fn remove_below(&mut self, gone: &[RelPath]) {
         let gone: HashSet<&Path> = gone.iter().map(RelPath::as_path).collect();
         let is_below = |path: &RelPath| path.as_path().ancestors().skip(1).any(|above| gone.contains(above));
@@ -117,7 +117,7 @@ impl Pending {
         }
     }
 
-    /// Puts unread files of a batch back to the front of the queue.
+    /// Puts the files of a batch that were not read back to the front of the queue.
     pub(super) fn put_back(&mut self, unread: Vec<RelPath>) {
         for path in unread.into_iter().rev() {
             if self.busy.insert(path.clone()) {
@@ -127,7 +127,7 @@ impl Pending {
         }
     }
 
-    /// Returns those of these paths that changed while they were busy, and forgets the changes.
+    /// Returns the paths among these that changed while they were busy, and forgets the changes.
     pub(super) fn take_changed(&mut self, paths: Vec<RelPath>) -> Vec<RelPath> {
         paths.into_iter().filter(|path| self.changed.remove(path)).collect()
     }

@@ -1,5 +1,5 @@
-//! Retired files that are checked for a while after their move, on file systems where writers on other hosts can't be
-//! detected. Such a writer may still have the file open and write into `processed/`; the check saves its data.
+//! Checks retired files for a while after their move, on file systems where writers on other hosts can't be detected.
+//! Such a writer may still have a file open and write into `processed/`; the check saves its data.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::local::Moved;
 /// How long a moved file is checked, and the wait between two checks.
 const LONG_ENOUGH: Duration = Duration::from_secs(120);
 const OFTEN: Duration = Duration::from_secs(5);
-/// Maximum number of files that are checked. Beyond it, the oldest file is no longer checked.
+/// Maximum number of files that are checked. If there are more, the oldest file is no longer checked.
 const MOST: usize = 10_000;
 
 #[derive(Default)]

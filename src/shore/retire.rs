@@ -1,5 +1,5 @@
-//! Retirement of source files that every vessel has acknowledged: they are moved to `processed/`, or deleted if
-//! `KeepProcessed` says so. Files that expired before any vessel had them are moved to `expired/`.
+//! Retires source files that every vessel has acknowledged: moves them to `processed/`, or deletes them if
+//! `KeepProcessed` says so. Files that expired before any vessel had received them are moved to `expired/`.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -21,7 +21,7 @@ use crate::names::RelPath;
 use crate::records::{Version, VersionId};
 use crate::settings::KeepProcessed;
 
-/// Longest pause of the task between two checks, and minimum wait after a source couldn't be moved.
+/// Longest pause between two checks, and minimum wait after a source couldn't be moved.
 const AGAIN: Duration = Duration::from_secs(30);
 /// Wait before the next attempt for a source that is open for writing, and for a source that has changed.
 const IN_USE: Duration = Duration::from_secs(2);
@@ -34,11 +34,12 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long a single run (`--once`) waits for sources that must stay unchanged for a while before they retire.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause after a check of all complete versions, as a multiple of the check's duration, and the maximum of that pause.
-/// Without it, every acknowledgement would start a check at once.
+/// Without the pause, every acknowledgement would start another check at once.
 const SHARE: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Maximum number of versions fetched at once, and maximum total size of versions that are moved and recorded together:
-/// a long copy to another disk should not delay the recording of versions that were moved before.
+/// Maximum number of versions fetched at once, and maximum total size of versions that are moved and recorded together.
+/// The size is limited because a long copy to another disk should not delay the recording of versions that were moved
+/// before it.
 const BATCH: u32 = 256;
 const BATCH_BYTES: u64 = 64 << 20;
 
@@ -91,7 +92,7 @@ pub async fn retire_all(directory: &Directory) -> Result<(), Fault> {
     }
 }
 
-/// Result of moving or deleting sources.
+/// Result of an attempt to move or delete sources.
 struct Acted {
     outcomes: Vec<(Version, Result<Retired, DiskError>)>,
     /// Time of the last change of each file, as read during the attempt.
@@ -110,10 +111,11 @@ struct Retiring<'a> {
     rechecks: RetiredRechecks,
     /// For each version that couldn't be moved: the number of failures and the time of the next attempt.
     stuck: HashMap<VersionId, (u32, Instant)>,
-    /// Paths of versions that couldn't be moved, and paths of retired files that couldn't be checked after their move.
+    /// Paths of versions that couldn't be moved. `not_looked_after` are the paths of retired files that couldn't be
+    /// checked after their move.
     failed: HashMap<VersionId, RelPath>,
     not_looked_after: HashSet<RelPath>,
-    /// Whether a version may have expired before any vessel had it; `None` if the ledger was not asked yet.
+    /// Whether a version may have expired before any vessel had received it; `None` until the ledger is asked.
     may_expire: Option<bool>,
     /// Token that stops the work between two files or during a copy; the next start completes an interrupted copy.
     /// `None` if the work must not be stopped.
@@ -188,7 +190,7 @@ impl<'a> Retiring<'a> {
         self.directory.mended(|concern| matches!(concern, Concern::Retirement(path) if !failed.contains(path)));
     }
 
-    /// Returns those of the versions that expired before any vessel had them.
+    /// Returns the versions among these that expired before any vessel had received them.
     async fn unreceived(&mut self, versions: &[Version]) -> Result<Vec<VersionId>, Fault> {
         let (ledger, name) = (&self.directory.ledger, &self.directory.settings.name);
         let may_expire = match self.may_expire {
@@ -202,8 +204,8 @@ impl<'a> Retiring<'a> {
         ledger.unreceived(&ids).await.map_err(|e| e.fault())
     }
 
-    /// Moves or deletes the sources of these versions and records the retired ones. If a source was moved but not
-    /// recorded, the next attempt detects that.
+    /// Moves or deletes the sources of these versions, and records the retired ones. If a source was moved but could
+    /// not be recorded, the next attempt detects this.
     async fn batch(&mut self, versions: Vec<Version>, expired: bool) -> Result<(), Fault> {
         let Acted { outcomes, noted, beside_directories, shared } = tokio::select! {
             moved = self.act(versions, expired) => moved?,
@@ -281,7 +283,8 @@ impl<'a> Retiring<'a> {
                 );
                 self.waiting.put_off(version.id, IN_USE, now);
             }
-            // Ingest records the changed file as a new version, which supersedes this one.
+            // Asks ingest to check the path. Ingest records the changed file as a new version, which supersedes this
+            // one.
             Ok(Retired::SourceChanged) => {
                 self.waiting.put_off(version.id, CHANGED, now);
                 self.directory.recheck.at(version.path.clone());
@@ -296,7 +299,7 @@ impl<'a> Retiring<'a> {
         let due = self.rechecks.due(Instant::now());
         if due.is_empty() {
             if self.rechecks.due_at().is_none() {
-                // No file is checked any more, so a trouble from a file's last check ends here.
+                // No file is checked any more, so a trouble that a file's last check reported is over.
                 self.not_looked_after.clear();
             }
             return Ok(());
@@ -372,7 +375,7 @@ impl<'a> Retiring<'a> {
         Some(version.id)
     }
 
-    /// Warns that a directory in `processed/` has the name of a file, which was therefore stored under another name.
+    /// Warns that a file was stored under another name, because a directory in `processed/` has its name.
     fn say_beside_directory(&self, version: &Version, to: &RelPath) {
         let (directory, path) = (&self.directory.settings.name, &version.path);
         tracing::warn!(
@@ -395,7 +398,7 @@ impl<'a> Retiring<'a> {
     }
 }
 
-/// Takes as many versions as may be moved together, at least one.
+/// Takes the next versions that may be moved together, at least one.
 fn first_few(versions: &mut Peekable<impl Iterator<Item = Version>>) -> Vec<Version> {
     let mut few: Vec<Version> = versions.next().into_iter().collect();
     let mut bytes = few.iter().map(|version| version.stamp.size).sum::<u64>();

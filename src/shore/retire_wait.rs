@@ -3,8 +3,8 @@
 //!
 //! The reason: a writer may reopen a file by its name a second after closing it, or set its mode. If the file had
 //! already retired, the writer would create a new file, which would replace the delivered one on every vessel. The rest
-//! is counted from the file's change time (ctime). If that is in the future because clocks disagree, the rest is
-//! counted from the moment at which this change time was first read.
+//! is counted from the file's change time (ctime). If the change time is in the future, because clocks disagree, the
+//! rest is counted from the moment at which this time was first read.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ impl RetireWait {
         self.entries.insert(version, Entry { due: now + left, changed: known, put_off: false });
     }
 
-    /// Postpones the next attempt for a version that can't retire for another reason than its rest.
+    /// Postpones the next attempt for a version that can't retire for a reason other than its rest.
     pub(super) fn put_off(&mut self, version: VersionId, wait: Duration, now: Instant) {
         self.entries.insert(version, Entry { due: now + wait, changed: None, put_off: true });
     }
@@ -61,14 +61,14 @@ impl RetireWait {
         self.entries.values().map(|entry| entry.due).min()
     }
 
-    /// Returns when the next attempt for a version that must rest is due; `None` if no version must rest.
+    /// Returns when the next attempt is due for a version that must rest; `None` if there is no such version.
     pub(super) fn rested_at(&self) -> Option<Instant> {
         self.entries.values().filter(|entry| !entry.put_off).map(|entry| entry.due).min()
     }
 }
 
-/// Returns the remaining part of `rest`, the time that a file must stay unchanged since `changed`. `known` is the
-/// change time that was seen earlier, and when it was first seen.
+/// Returns how much of `rest` remains, where `rest` is the time for which a file must stay unchanged after `changed`.
+/// `known` is the change time that was read earlier, and when it was first read.
 pub(super) fn remaining(rest: Duration, changed: Changed, known: Option<(Changed, Instant)>) -> Duration {
     let seen = known.filter(|(before, _)| *before == changed).map_or(Duration::ZERO, |(_, since)| since.elapsed());
     rest.saturating_sub(changed.ago().unwrap_or_default().max(seen))

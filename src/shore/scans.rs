@@ -1,4 +1,4 @@
-//! Scheduling of a directory's scans. One scan runs at a time, on a separate thread. Pauses between scans of the whole
+//! Schedules a directory's scans. One scan runs at a time, on a separate thread. Pauses between scans of the whole
 //! directory leave time for other work.
 
 use std::collections::BTreeSet;
@@ -15,13 +15,13 @@ use crate::fault::Fault;
 use crate::local::{self, DiskError, Found, Hint, MountTable, Rules, Scan, Watcher};
 use crate::names::RelPath;
 
-/// Minimum pause between two scans of a whole directory, however many events are lost.
+/// Minimum pause between two scans of a whole directory, even if many events are lost.
 const SPACING: Duration = Duration::from_secs(1);
 /// Minimum pause after a scan of a whole directory, as a multiple of the scan's duration.
 const SHARE: u32 = 4;
 /// Maximum number of new directories scanned together.
 const WALKS: usize = 64;
-/// Capacity of the hint queue. Changes whose hints don't fit into it are found by a rescan.
+/// Capacity of the hint queue. If it is full, hints are dropped, and a rescan finds the changes.
 const HINTS: usize = 16 * 1024;
 
 /// The mount tables from before and after a scan; `None` if they could not be read.
@@ -31,14 +31,14 @@ pub(super) type MountTables = [Option<Arc<MountTable>>; 2];
 pub(super) struct Scanned {
     /// Scans of the whole location (`None`) or of a directory below it.
     pub(super) scans: Vec<(Option<RelPath>, Result<Scan, DiskError>)>,
-    /// What the ledger knew before a scan of the whole location; nothing for other scans.
+    /// The versions that the ledger knew before a scan of the whole location; empty for other scans.
     pub(super) known: Known,
     pub(super) mounts: MountTables,
-    /// Whether the location had been replaced by another directory than the watched one.
+    /// Whether the location was no longer the watched directory, for example because it was replaced.
     pub(super) was_stale: bool,
     /// Error of the first directory that could not be watched; `None` if all directories are watched.
     pub(super) unwatched: Option<DiskError>,
-    /// The watcher of the location from now on.
+    /// The watcher to use for the location after this scan.
     watcher: Option<Watcher>,
     begun: Instant,
 }
@@ -59,7 +59,7 @@ impl Scanned {
 /// The scans of one directory, and the watcher that reports changes between scans.
 pub(super) struct Scans {
     running: JoinSet<Result<Scanned, Fault>>,
-    /// When the next scan of the whole directory is wanted, and the earliest time at which it may start.
+    /// When the next scan of the whole directory is wanted. `may_begin_at` is the earliest time at which it may start.
     wanted_at: Instant,
     may_begin_at: Instant,
     /// Directories below the location that wait to be scanned.
@@ -69,7 +69,7 @@ pub(super) struct Scans {
 }
 
 impl Scans {
-    /// Creates the schedule; the first scan is due at once. Hints of the watcher arrive at the receiver.
+    /// Creates the schedule; the first scan is due at once. The watcher's hints arrive at the returned receiver.
     pub(super) fn new() -> (Self, mpsc::Receiver<Hint>) {
         let (hints, receiver) = mpsc::channel(HINTS);
         let (running, walks, now) = (JoinSet::new(), BTreeSet::new(), Instant::now());
@@ -85,7 +85,7 @@ impl Scans {
         !self.walks.is_empty()
     }
 
-    /// Returns when the whole directory must be scanned next.
+    /// Returns when the next scan of the whole directory is due.
     pub(super) fn rescan_at(&self) -> Instant {
         self.wanted_at.max(self.may_begin_at)
     }
@@ -105,12 +105,13 @@ impl Scans {
         self.watcher.clone()
     }
 
-    /// Returns whether the kernel dropped events.
+    /// Returns whether hints were dropped because the hint queue was full.
     pub(super) fn missed_events(&self) -> bool {
         self.watcher.as_ref().is_some_and(Watcher::missed)
     }
 
-    /// Requests a rescan with new watches after events were lost: watched directories may have been replaced unnoticed.
+    /// Requests a rescan with new watches. Needed after events were lost, because watched directories may have been
+    /// replaced unnoticed.
     pub(super) fn lose_events(&mut self) {
         self.forget_watches();
         self.wanted_at = Instant::now();
@@ -149,8 +150,8 @@ impl Scans {
     }
 
     /// Starts a scan. Each directory is watched before it is listed, so that no change is missed in between. A scan of
-    /// the whole location first starts a new watcher if there is none or if the location was replaced, and leaves out what
-    /// the ledger knows.
+    /// the whole location first starts a new watcher if there is none or if the location was replaced. It leaves out
+    /// entries that the ledger already knows.
     fn begin(&mut self, directory: &Arc<Directory>, rules: &Rules, below: Vec<Option<RelPath>>) {
         let (rules, mut watcher, begun) = (rules.clone(), self.watcher.clone(), Instant::now());
         let (is_whole, minds_owners) = (below.contains(&None), rules.minds_owners());

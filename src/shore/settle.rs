@@ -1,11 +1,11 @@
-//! Decides whether files have been quiet for long enough to be finished. Whether a process still has such a file open
-//! for writing is decided after that, when the file is taken in (`local::take_in`, `local::open_writers`). Stores the
-//! paths of files that may be unfinished, each with the time of its next check.
+//! Decides whether files have been unchanged for long enough to be finished. A later step checks whether a process
+//! still has such a file open for writing: when the file is taken in (`local::take_in`, `local::open_writers`). Stores
+//! the paths of files that may be unfinished, each with the time of its next check.
 //!
 //! A file that is open for writing is not finished. The watcher reports at once when the file is closed, but the file
 //! is also checked from time to time, because events can be lost.
 //!
-//! This module is pure bookkeeping: the caller passes in the file's stamp and the current time.
+//! This module only does bookkeeping in memory: the caller passes in the file's stamp and the current time.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,7 +29,7 @@ pub(super) struct Settling {
     open: HashMap<RelPath, u32>,
 }
 
-/// Decision about a path that was checked.
+/// The decision about a file that was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     /// The file has been unchanged for the settle time.
@@ -58,7 +58,7 @@ impl Settling {
         self.look_in(path, wait, now);
     }
 
-    /// Schedules the next check of a file that must not change for another `wait`.
+    /// Schedules the next check of a file that must stay unchanged for another `wait`.
     pub(super) fn look_in(&mut self, path: RelPath, wait: Duration, now: Instant) {
         self.entries.insert(path, Entry { look_at: now + wait, stamp: None });
     }
@@ -74,8 +74,8 @@ impl Settling {
         self.open.remove(path);
     }
 
-    /// Decides by a file's stamp whether the file is quiet: it was not modified for the settle time or, if its
-    /// modification time is in the future, two checks found the same stamp.
+    /// Decides by a file's stamp whether the file is unchanged for long enough. Either it was last modified at least
+    /// the settle time ago or, if its modification time is in the future, two checks have found the same stamp.
     pub(super) fn judge(&mut self, path: &RelPath, stamp: FileStamp, now: Instant, today: SystemTime) -> Judgement {
         let modified = i64::try_from(today.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis())).unwrap_or(i64::MAX)
             - (stamp.mtime.saturating_mul(1000) + i64::from(stamp.mtime_nanos / 1_000_000));

@@ -11,7 +11,8 @@ use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::text::counted;
 
-/// Maximum number of stored troubles with single files; nobody would read more.
+/// Maximum number of stored troubles. If there are more, further ones with single directories and files are not stored,
+/// because nobody would read them.
 const MOST: usize = 1000;
 /// Number of troubles that a summary lists in full.
 const SPELT_OUT: usize = 3;
@@ -29,7 +30,7 @@ pub enum Concern {
     Deletions,
     /// Deletions below this path are held back because another file system is mounted there than before.
     HeldBack(Vec<u8>),
-    /// The directory is not watched completely. The next scan finds the changes that the watch misses.
+    /// The directory is not watched completely. The next scan finds the changes that the watcher misses.
     Watch,
     /// A directory below the location can't be listed.
     Listing(PathBuf),
@@ -66,8 +67,8 @@ impl Troubles {
         self.0.values().map(String::as_str)
     }
 
-    /// Returns the texts of troubles because of which files are not handled. [`Concern::Watch`] only delays their
-    /// handling.
+    /// Returns the texts of the troubles that keep files from being handled: all except [`Concern::Watch`], which only
+    /// delays them.
     pub fn undone(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|(concern, _)| **concern != Concern::Watch).map(|(_, text)| text.as_str())
     }
@@ -109,7 +110,7 @@ impl fmt::Display for Troubles {
 }
 
 impl Concern {
-    /// Returns the concern of a disk error for callers that know no more specific concern.
+    /// Returns the concern of a disk error, for callers that have no more specific concern.
     pub(super) fn of(error: &DiskError) -> Self {
         match error {
             DiskError::WatchLimit { .. } | DiskError::Location { act: "watch", .. } => Self::Watch,

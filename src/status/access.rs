@@ -41,8 +41,8 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(header::AUTHORIZATION)?.as_bytes().strip_prefix(b"Bearer ")
 }
 
-/// Rejects requests with a foreign `Host`, which a web page could make a browser send (DNS rebinding), and adds
-/// [`HEADERS`] to all responses.
+/// Rejects requests whose `Host` does not name this machine: a hostile web page can make a browser send them (DNS
+/// rebinding). Adds [`HEADERS`] to all responses.
 pub(super) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
     let honest = match access {
         Access::Trusted => true,
@@ -61,7 +61,8 @@ pub(super) async fn guard(State(access): State<Access>, request: Request, next: 
     response
 }
 
-/// Response headers: browsers may only run, load and contact files of this service, and no page may show it in a frame.
+/// Response headers: a browser may load scripts, styles and images only from this service and send requests only to it,
+/// and no page may show it in a frame.
 const HEADERS: [(HeaderName, &str); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -75,7 +76,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-/// Returns whether `host` names this machine: it is an IP address, `localhost`, or this machine's own host name.
+/// Returns whether `host` may name this machine: it is any IP address, `localhost`, or this machine's own host name.
 fn is_ours(host: Option<&HeaderValue>) -> bool {
     let Some(host) = host.and_then(|host| host.to_str().ok()) else { return false };
     let name = match host.strip_prefix('[') {

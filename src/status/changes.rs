@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use crate::ledger::LedgerError;
 use crate::text::visible_json;
 
-/// Least time between two updates.
+/// Minimum time between two updates.
 const BEAT: Duration = Duration::from_millis(500);
-/// Longest time between two updates, however large they are.
+/// Maximum pause after an update, even after a large one.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Streams a document that `now` returns, as an event `whole` and then events `change`, at most `bytes_per_second`
-/// on average. A document without changes causes no event. `now` may fail, which causes an event `trouble`.
+/// Streams the document that `now` returns: first an event `whole`, then an event `change` for each change, at most
+/// `bytes_per_second` on average. If `now` fails, sends an event `trouble`.
 pub(super) fn changes<F, A>(bytes_per_second: u64, now: F) -> impl Stream<Item = Result<Event, Infallible>>
 where
     F: Fn() -> A,
@@ -68,15 +68,15 @@ where
     }
 }
 
-/// Returns how long to wait after an update of so many bytes.
+/// Returns how long to wait after an update of `bytes` bytes.
 fn pause_after(bytes: u64, bytes_per_second: u64) -> Duration {
-    // The name of the event and the ends of its lines.
+    // Number of bytes added for the name of the event and its line ends.
     const FRAME: u64 = 32;
     Duration::from_millis((bytes + FRAME) * 1000 / bytes_per_second.max(1)).clamp(BEAT, LONGEST_WAIT)
 }
 
-/// Returns the merge patch that turns `old` into `new`; `None` if they are equal. A field whose value is `null` counts as
-/// missing. A change of the field `at` alone, the time of the document, counts as no change.
+/// Returns the merge patch that turns `old` into `new`; `None` if they are equal. A field whose value is `null` counts
+/// as missing. If only `at`, the time of the document, differs, the documents count as equal.
 fn difference(old: &Value, new: &Value) -> Option<Value> {
     let (Value::Object(old), Value::Object(new)) = (old, new) else {
         return (old != new).then(|| new.clone());

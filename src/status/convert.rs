@@ -80,8 +80,8 @@ impl From<crate::ledger::Receipt> for Delivered {
     }
 }
 
-/// Converts milliseconds since 1970. A time beyond the calendar, such as that of a delivery that waits without end,
-/// becomes [`Timestamp::MAX`].
+/// Converts milliseconds since 1970. A time beyond the calendar, such as the due time of a delivery that waits
+/// indefinitely, becomes [`Timestamp::MAX`].
 pub(super) fn moment(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
 }

@@ -1,12 +1,12 @@
-//! How busy this program is.
+//! Measures the processor load of this program.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Least time over which the load is averaged.
+/// Minimum time over which the load is averaged.
 const LEAST: Duration = Duration::from_millis(800);
 
-/// Measures the processor time of this program between two calls.
+/// A meter of the processor time that this program uses between two calls.
 #[derive(Debug, Default)]
 pub(super) struct CpuMeter(Mutex<Option<Reading>>);
 
@@ -18,7 +18,8 @@ struct Reading {
 }
 
 impl CpuMeter {
-    /// Returns the load since an earlier call, in percent of one processor; 0 at the first call.
+    /// Returns the load since the last measurement, in percent of one processor; 0 at the first call. Less than
+    /// [`LEAST`] after a measurement, returns its result again.
     pub(super) fn percent(&self) -> f64 {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, used) = (Instant::now(), used());
@@ -38,10 +39,11 @@ impl CpuMeter {
 
 /// Returns the processor time that this program has used, from `/proc/self/stat` (proc(5)).
 fn used() -> Duration {
-    /// Milliseconds of a tick: `USER_HZ` is 100 on all platforms that Rust's Linux targets run on.
+    /// Length of a clock tick in milliseconds: `USER_HZ` is 100 on all platforms that Rust's Linux targets run on.
     const TICK: u64 = 10;
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name of the program, in parentheses, may contain blanks. The fields 14 and 15 are the times.
+    // Skips the name of the program, in parentheses, because it may contain blanks. Fields 14 and 15 are the times in
+    // user mode and in the kernel.
     let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
     let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * TICK)

@@ -19,7 +19,7 @@ pub struct DeliveryReport {
     pub vessel: String,
     /// The delivery's number in the ledger.
     pub delivery: i64,
-    /// The delivery's progress.
+    /// The delivery's state in the ledger, as one word.
     pub state: String,
     /// The delivery's current state as a phrase.
     pub now: String,
@@ -33,10 +33,10 @@ pub struct DeliveryReport {
     pub delivered: Option<Timestamp>,
     /// How the vessel's copy was verified.
     pub verified: Option<String>,
-    /// The file on the vessel from which this one was made, by moving it, copying it or copying some of its blocks, as
-    /// `directory/path`; `null` when the file was sent.
+    /// The file on the vessel that was moved, or from which the whole content or some blocks were copied, as
+    /// `directory/path`; `null` when the whole file was sent.
     pub made_from: Option<String>,
-    /// Bytes of the file that were moved or copied from there; `null` when none were, or in an older ledger.
+    /// Number of bytes that were moved or copied from `made_from`; `null` when there were none, or in an older ledger.
     pub saved_bytes: Option<u64>,
     /// Bytes of the file that were written, including those written again; `null` when they were not counted.
     pub written_bytes: Option<u64>,
@@ -76,7 +76,7 @@ impl Reporter<'_> {
         }
     }
 
-    /// Describes the state of an open delivery; returns it with the time of the next attempt and possible actions.
+    /// Returns the state of an open delivery as a phrase, the time of the next attempt, and possible actions.
     fn open(&self, history: &VersionHistory, delivery: &DeliveryHistory) -> (String, Option<Timestamp>, Vec<String>) {
         let name = delivery.vessel.as_str();
         let Some(vessel) = self.document.vessels.iter().find(|vessel| vessel.name == name) else {
@@ -126,7 +126,7 @@ impl Reporter<'_> {
         }
     }
 
-    /// Explains that a directory is paused, and returns when it is resumed.
+    /// If a directory is paused, returns a phrase that says so, and the end of the pause.
     fn paused_directory(&self, name: &DirectoryName) -> Option<(String, Option<Timestamp>)> {
         let directory = self.document.directories.iter().find(|one| one.name == name.as_str())?;
         let pause = directory.pause.as_ref()?;
@@ -165,7 +165,7 @@ impl Reporter<'_> {
         }
     }
 
-    /// Returns the priority of a directory for a phrase; empty if it is the default.
+    /// Returns the priority of a directory as a part of a phrase; empty for the default priority.
     fn priority(&self, name: &DirectoryName) -> String {
         let directory = self.settings.directories.iter().find(|directory| directory.name == *name);
         let priority = directory.map(|directory| directory.priority).unwrap_or_default();
@@ -194,7 +194,7 @@ impl Reporter<'_> {
             return (now, None, Vec::new());
         }
         let due = moment(delivery.due_at);
-        // A delivery that has not failed only waits for its turn, whatever its due time.
+        // A delivery that has not failed waits only for its turn, even if its due time is later.
         if delivery.reason.is_none() && (delivery.failures == 0 || due <= self.document.at) {
             return (self.turn(&version.directory, vessel), None, Vec::new());
         }

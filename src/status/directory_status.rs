@@ -10,7 +10,7 @@ use super::running::Running;
 use crate::ledger::Work;
 use crate::names::{DirectoryName, VesselName};
 
-/// Returns the status of the directories in the settings, and of others that have files waiting.
+/// Returns the status of the directories in the settings, and of other directories with waiting files.
 pub(super) fn directories(
     place: &Place,
     running: Option<&Running>,

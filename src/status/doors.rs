@@ -2,7 +2,7 @@
 //! pages.
 //!
 //! Anyone who reaches the port can open connections. A client that sends half a request, or that never reads the
-//! response, must not keep other clients out for ever.
+//! response, must not block other clients for ever.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,9 +27,9 @@ use tokio_util::sync::CancellationToken;
 const MOST_CONNECTIONS: usize = 256;
 /// Timeout for receiving the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
-/// Timeout from a complete head of a request until the response begins.
+/// Timeout from the end of the request's head until the response begins.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Maximum number of open status pages. Each open page receives a document twice a second.
+/// Maximum number of open status pages. Each open page receives updates up to twice a second.
 const MOST_PAGES: usize = 64;
 /// Maximum number of open status pages of one address.
 const MOST_PAGES_OF_ONE: usize = 16;
@@ -72,7 +72,7 @@ pub(super) async fn attend(
             Ok((stream, from)) => {
                 drop(answers.spawn(answer(stream, app(from), stop.clone(), permit.ok())));
             }
-            // The process is out of file descriptors, or the client has already disconnected.
+            // Possible reasons: the process is out of file descriptors, or the client has already disconnected.
             Err(e) => {
                 tracing::debug!("Cannot accept a connection to the status service: {e}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -96,7 +96,7 @@ async fn answer(
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        // An error of the connection concerns only its client.
+        // An error of the connection affects only its client, so the error is ignored.
         ended = connection.as_mut() => drop(ended),
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();

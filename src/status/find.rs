@@ -27,8 +27,9 @@ pub struct Meant<'a> {
 }
 
 /// Finds the file that a person names: by its path on the disk, as `DIRECTORY/PATH`, or by its path in any directory.
-/// Prefers the first match in the ledger, which includes directories that are no longer configured, to the first match
-/// on the disk. Returns `None` without a match.
+/// Returns the first match in the ledger, which includes directories that are no longer configured; otherwise the first
+/// match on the disk; otherwise `None`. If the disk of the first candidate doesn't respond, that candidate counts as a
+/// match on the disk.
 ///
 /// # Errors
 /// When the ledger can't be read.
@@ -43,7 +44,7 @@ pub async fn find<'a>(
     for (number, (directory, path)) in candidates.iter().cloned().enumerate() {
         let versions = ledger.history(&directory.name, &path).await?;
         let place = directory.location.join(path.as_path());
-        // Queries a disk that doesn't respond only once, because each query takes a whole timeout.
+        // Each query to a disk that doesn't respond takes the whole timeout, so such a disk is queried only once.
         let lies_there = match silent.contains(&directory.name) {
             true => None,
             false => local::within(MOMENT, move || place.symlink_metadata().is_ok()),

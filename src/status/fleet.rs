@@ -1,4 +1,4 @@
-//! The data of the whole fleet for the status page: the parts of the [`Document`] that fit into one line per vessel.
+//! The status page's data about the whole fleet: the parts of the [`Document`] that fit into one line per vessel.
 //!
 //! Fields without a value are left out, because the page receives the document as a JSON merge patch, in which `null`
 //! removes a field. Times are milliseconds since 1970.
@@ -14,7 +14,7 @@ use super::document::{
     Trouble, VesselStatus,
 };
 
-/// The fleet.
+/// The whole fleet.
 #[derive(Serialize)]
 struct Fleet<'a> {
     at: i64,
@@ -24,7 +24,7 @@ struct Fleet<'a> {
     reload: Option<&'a Reload>,
     vessels: BTreeMap<&'a str, Line<'a>>,
     directories: BTreeMap<&'a str, DirectoryLine<'a>>,
-    /// The shores that use the ledger; none if there is only one and it serves.
+    /// The shores that use the ledger; empty if there is at most one and it is not drained.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     shores: BTreeMap<&'a str, ShoreLine<'a>>,
     errors: &'a [ErrorStatus],
@@ -41,7 +41,8 @@ struct Fleet<'a> {
 struct Line<'a> {
     /// The vessel's position in the settings.
     order: usize,
-    /// The number of its [`Rank`](super::rank::Rank): 0 is the worst; below 3, something keeps files from the vessel.
+    /// The number of the vessel's [`Rank`](super::rank::Rank): 0 is the worst; below 3, something keeps files from the
+    /// vessel.
     rank: u8,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,15 +72,16 @@ struct Line<'a> {
     oldest: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last: Option<i64>,
-    /// When its window opens.
+    /// When the vessel's window opens; if it is open, when the first closed window of a directory opens.
     #[serde(skip_serializing_if = "Option::is_none")]
     opens: Option<i64>,
-    /// The shore that serves it.
+    /// The shore that serves the vessel; omitted if `shores` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     shore: Option<&'a str>,
 }
 
-/// A shore. Leaves out the values that change with each renewal of its lease, because they would be sent again and again.
+/// A shore, without the values that change with each renewal of its lease, because the page would receive them again
+/// and again.
 #[derive(Serialize)]
 struct ShoreLine<'a> {
     holder: &'a str,
@@ -88,7 +90,7 @@ struct ShoreLine<'a> {
     directories: usize,
     housekeeping: bool,
     drained: bool,
-    /// Whether its lease has expired.
+    /// Whether the shore's lease has expired.
     lost: bool,
 }
 
@@ -143,7 +145,7 @@ pub(super) fn fleet(document: &Document) -> serde_json::Result<Value> {
     })
 }
 
-/// Returns the line of a vessel. `parked` is one of its parked files.
+/// Returns the line of a vessel. `parked` is one of the vessel's parked files.
 fn line<'a>(order: usize, vessel: &'a VesselStatus, parked: Option<&Trouble>) -> Line<'a> {
     let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
     let (link, first) = (&vessel.link, vessel.retried_first.as_ref());

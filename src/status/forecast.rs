@@ -1,13 +1,13 @@
-//! Forecasts when queues are sent, from the rates of the ways, the windows and the budgets. Uses neither the clock nor any
-//! state.
+//! Forecasts when queues are sent, from the rates of the ways, the windows and the budgets. A pure function: it uses
+//! neither the clock nor any state.
 
 use std::ops::Range;
 
 use crate::settings::{Limit, Priorities, Priority, Reserve, Schedule};
 
-/// The bytes on the link for each byte of a file.
+/// Number of bytes on the link per byte of a file.
 const PERCENT: f64 = 1.07;
-/// The bytes of a budget that are left for logins and ends of connections.
+/// Number of bytes of each budget that the files don't use, because logins and the closing of connections need them.
 const LEFT: u64 = 48 << 10;
 
 /// The state of the ways to a vessel.
@@ -22,15 +22,15 @@ pub(super) struct Course<'a> {
 /// One way.
 pub(super) struct Way<'a> {
     pub(super) name: String,
-    /// Bytes per second; `None` if it was not measured.
+    /// Rate in bytes per second; `None` if it was not measured.
     pub(super) rate: Option<u64>,
     pub(super) priorities: Priorities,
     pub(super) schedule: Option<&'a Schedule>,
-    /// The positions of the budgets that apply.
+    /// The positions in [`Course::budgets`] of the budgets that apply to this way.
     pub(super) budgets: Vec<usize>,
 }
 
-/// One limit of a budget, and its used part.
+/// One limit of a budget, with the number of bytes already used.
 #[derive(Clone, Copy)]
 pub(super) struct BudgetLeft {
     pub(super) limit: Limit,
@@ -39,7 +39,7 @@ pub(super) struct BudgetLeft {
 }
 
 impl BudgetLeft {
-    /// Returns how many bytes of files of a priority it still allows.
+    /// Returns how many more bytes of files with this priority the budget allows.
     fn room(&self, priority: Priority) -> f64 {
         let reserve = self.reserve.filter(|reserve| !reserve.priorities().contains(priority));
         let all = reserve.map_or(self.limit.bytes, |reserve| reserve.leaves(&self.limit));
@@ -85,7 +85,7 @@ impl Expected {
         let piece = self.pieces.iter().rev().find(|(_, offset, _)| *offset <= bytes);
         let (at, offset, rate) = piece?;
         let sent_until = self.pieces.iter().find(|(_, next, _)| *next > *offset).map(|(_, next, _)| *next);
-        // Behind the last piece, nothing is known.
+        // The end of the last piece is known only if the piece completes the lane.
         let is_known = sent_until.or(self.end.map(|_| self.bytes)).is_some_and(|until| bytes <= until);
         is_known.then(|| (at + (bytes - offset) / rate).ceil() as i64)
     }
@@ -139,7 +139,7 @@ pub(super) fn forecast(course: &Course<'_>, lanes: &[Lane<'_>]) -> (Vec<Expected
         let sent = lanes[lane].bytes as f64 - left[lane];
         expected[lane].pieces.push((at, sent, rate));
         at += bytes / rate;
-        // Skips a rest of less than a microsecond, which rounding might keep above 0 forever.
+        // Skips to the edge if it is less than a microsecond away: rounding might keep that rest above 0 forever.
         at = if edge - at < 0.001 { edge } else { at };
         left[lane] -= bytes;
         ways[way].budgets.iter().for_each(|at| budgets[*at].used += (bytes * PERCENT).ceil() as u64);
@@ -205,7 +205,8 @@ mod tests {
         let course = Course { during: 0..3 * DAY, ways: vec![way("l", Some(1_000_000), &[0])], budgets: vec![left] };
         let (expected, _) = forecast(&course, &[lane(Priority::High, 1_000_000), lane(Priority::Low, 12_000_000)]);
         assert_eq!(expected[0].ends(), Some(1000));
-        // 10 MB with headers are for all, of which about 8.3 MB are left today, the rest follows tomorrow.
+        // All priorities share 10 MB on the link today. After the first lane, these are enough for about 8.3 MB of
+        // files; the rest follows tomorrow.
         let ends = expected[1].ends().unwrap();
         assert!((DAY + 3000..DAY + 5000).contains(&ends), "{ends}");
         assert!(expected[1].sent(8_000_000).unwrap() < 10_000 && expected[1].sent(9_000_000).unwrap() > DAY);

@@ -32,7 +32,7 @@ use crate::names::{DirectoryName, VesselName};
 use crate::settings::Priority;
 use crate::shore::Concern;
 
-/// How long a document is reused, so that many clients cost no more than one.
+/// How long a document is reused, so that many clients cause no more work than one.
 const FRESH: Duration = Duration::from_millis(300);
 
 /// An assembler of status documents.
@@ -65,7 +65,7 @@ impl Gatherer {
         }
     }
 
-    /// Uses the free space that other modules have already queried.
+    /// Uses the free disk space that other modules have already queried.
     #[must_use]
     pub fn with_rooms(self, free_spaces: FreeSpaces) -> Self {
         Self { free_spaces, ..self }
@@ -136,7 +136,7 @@ impl Gatherer {
         self.running.as_ref().map(|running| running.log.of(vessel)).unwrap_or_default()
     }
 
-    /// Returns the time of day in milliseconds since 1970.
+    /// Returns the current time in milliseconds since 1970.
     pub(super) fn now_ms(&self) -> i64 {
         self.clock.now_ms()
     }
@@ -209,7 +209,8 @@ impl Gatherer {
         let now = self.clock.now_ms();
         let (recorded, trouble) = self.recorded(now).await?;
         let Recorded { summary, parked, receipts, link_today, spent, shores } = &*recorded;
-        // Only the ledger knows the state of vessels of other shores.
+        // The live state covers only this shore's vessels; the state of the other shores' vessels comes from the
+        // ledger.
         let is_elsewhere = |name: &VesselName| {
             recorded.shore_of(&Work::Vessel(name.clone())).is_some_and(|shore| shore != self.place.shore)
         };
@@ -261,7 +262,7 @@ impl Gatherer {
         })
     }
 
-    /// Returns the disks whose free space can be queried. Others are omitted; their errors are reported elsewhere.
+    /// Returns the disks whose free space can be queried. Omits the others; other modules report their errors.
     async fn disks(&self) -> Vec<DiskStatus> {
         let (places, min_free) = (&self.place.disks, self.place.min_free);
         let mut seen = HashSet::new();

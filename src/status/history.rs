@@ -109,7 +109,7 @@ fn outcome(history: &VersionHistory, directory: Option<&Directory>, is_gone: boo
     .to_owned()
 }
 
-/// Returns, as a phrase, under which name below `processed/` a retired version was moved.
+/// Returns a phrase with the name that a retired version has below `processed/`.
 fn retired(history: &VersionHistory, directory: Option<&Directory>) -> String {
     let retired = match has_expired(history) {
         true => "delivered to every vessel that received it before it expired, and retired",
@@ -127,7 +127,7 @@ fn retired(history: &VersionHistory, directory: Option<&Directory>) -> String {
     }
 }
 
-/// Returns, as a phrase, where a version was moved that expired before any vessel had it.
+/// Returns a phrase that says where the source of an expired version was moved; no vessel has this version.
 fn expired(history: &VersionHistory) -> String {
     let to = history.processed.as_ref().unwrap_or(&history.version.path);
     format!("expired before any vessel received it; its source was moved to {EXPIRED}/{to}")

@@ -7,7 +7,7 @@ use super::document::Held;
 use super::routes::Budgets;
 use crate::settings::{Directory, Priority, Schedule, Vessel, Way};
 
-/// The state of a vessel that explains why files wait.
+/// The state of a vessel that determines why its files may not be sent.
 pub(super) struct Situation<'a> {
     pub(super) vessel: &'a Vessel,
     pub(super) budgets: &'a Budgets,
@@ -36,7 +36,8 @@ impl Situation<'_> {
         Some(Held { by: "schedule".into(), why: format!("the Schedule of {of} is closed"), until: Some(until) })
     }
 
-    /// Returns why the way in use may not carry files of a priority or, if no single way is in use, why no way may.
+    /// Returns why the way in use may not carry files of a priority or, if no single way is in use, why none of the
+    /// ways may carry them.
     fn by_ways(&self, priority: Priority) -> Option<Held> {
         let mut ways = self.vessel.ways.iter();
         if let Some(name) = self.carries.filter(|_| !self.vessel.together && self.vessel.ways.len() > 1) {
@@ -73,7 +74,7 @@ impl Situation<'_> {
 }
 
 impl Held {
-    /// Returns the reason as a phrase, with the time from which the files may be sent, as `time` writes it.
+    /// Returns the reason as a phrase, with the time from which the files may be sent, formatted by `time`.
     pub fn phrase(&self, time: impl Fn(Timestamp) -> String) -> String {
         match self.until {
             Some(until) => format!("{}; continues at {}", self.why, time(until)),

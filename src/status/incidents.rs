@@ -1,4 +1,4 @@
-//! The incidents of which commands and webhooks are notified, as the status document shows them.
+//! Finds the incidents in the status document about which commands and webhooks are notified.
 
 use super::document::{Daemon, Document, LinkState, VesselStatus};
 use super::gather::Gatherer;
@@ -7,12 +7,13 @@ use crate::names::{DirectoryName, VesselName};
 use crate::notifications::{Incident, IncidentKind};
 use crate::shore::Concern;
 
-/// Time after the start, in milliseconds, in which the first scans of the directories may still run.
+/// Time after the start, in milliseconds, during which incidents are not reported while the first scans of the
+/// directories still run.
 const EARLY: i64 = 30_000;
 
 impl Gatherer {
-    /// Returns the current incidents, each with its start time; `None` shortly after the program's start, until the
-    /// directories were scanned, or if the program does not run.
+    /// Returns the current incidents, each with its start time. Returns `None` if the program does not run, and during
+    /// the first scans of the directories, for up to 30 s after the start.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -58,8 +59,8 @@ impl Gatherer {
         Ok(Some(incidents))
     }
 
-    /// Returns the vessels that are away, and those that were not reached yet since the start, because an incident that was
-    /// reported before the start has not ended.
+    /// Returns an incident for each vessel that is away or has not been reached yet since the start. The latter are
+    /// included because an incident that was reported before the start has not ended.
     fn away(&self, document: &Document, now: i64) -> Vec<Incident> {
         let incident = |vessel: &VesselStatus| {
             let after = self.sending().vessel(&VesselName::new(&vessel.name))?.away_after;

@@ -51,8 +51,8 @@ pub(super) struct LiveVessel {
     pub(super) errors: BTreeMap<Cause, u64>,
     pub(super) took: Histogram,
     pub(super) done: Done,
-    /// Time and reason of the error that ended the last session, kept until data is sent again. So a vessel whose
-    /// connections succeed and then fail at once is reported as away all the time.
+    /// The errors since data was last sent: the time of the first and the reason of the latest. If a vessel's
+    /// connections succeed and then fail again at once, the vessel counts as away since this time.
     trouble: Option<(i64, String)>,
 }
 
@@ -87,7 +87,7 @@ pub(super) enum LiveLink {
     Connecting,
     Connected {
         since: i64,
-        /// The way that carries, and why that one.
+        /// The way in use, and why it was chosen; `None` if the vessel has only one.
         way: Option<(String, String)>,
     },
     Closed {
@@ -121,7 +121,7 @@ pub(super) struct LiveTransfer {
 }
 
 impl Live {
-    /// Creates an empty state, whose program started now.
+    /// Creates an empty state of a program that starts now.
     pub fn new(clock: Clock) -> Self {
         Self { started: clock.now_ms(), clock, state: Mutex::default() }
     }
@@ -161,7 +161,7 @@ impl Live {
         self.state().vessels.get(name).cloned().unwrap_or_default()
     }
 
-    /// Returns the number of whole seconds since the program started, which the rates are counted by.
+    /// Returns the number of whole seconds since the program started, by which the meters count.
     pub(super) fn second(&self) -> u64 {
         u64::try_from(self.clock.now_ms().saturating_sub(self.started) / 1000).unwrap_or(0)
     }
@@ -194,8 +194,8 @@ impl Default for LiveVessel {
 }
 
 impl LiveVessel {
-    /// Returns the recent rate of a way, measured while there was more to send: the time in milliseconds since 1970,
-    /// and the bytes per second.
+    /// Returns when the recent rate of a way was measured, in milliseconds since 1970, and the rate in bytes per
+    /// second. See [`RecentRate`].
     pub(super) fn recent_rate(&self, way: Option<&str>) -> Option<(i64, u64)> {
         let recent = self.recent.iter().find(|(name, _)| name.as_deref() == way).map(|(_, recent)| recent)?;
         (recent.rate >= 1.0).then_some((recent.at, recent.rate as u64))
@@ -260,7 +260,7 @@ impl State {
         if let Some(vessel) = &error.vessel {
             self.on(vessel, |vessel| *vessel.errors.entry(error.cause).or_default() += 1);
         }
-        // An error that repeats stays one entry, with the time of the latest occurrence.
+        // A repeated error stays one entry, with the time of its latest occurrence.
         let same = |known: &LiveError| (&known.vessel, &known.file) == (&error.vessel, &error.file);
         self.errors.retain(|known| !(same(known) && known.cause == error.cause));
         if self.errors.len() >= ERRORS {

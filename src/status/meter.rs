@@ -1,4 +1,4 @@
-//! A meter for the bytes transferred in each of the last seconds.
+//! Meters that count the transferred bytes by the second.
 
 use std::collections::VecDeque;
 
@@ -51,21 +51,21 @@ impl Meter {
     }
 }
 
-/// The rate of a way, averaged over the last seconds in which there was always more to send.
+/// The rate of a way, averaged over recent seconds in which there was always more data to send.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RecentRate {
-    /// Bytes per second; 0 if it was not measured yet.
+    /// The rate in bytes per second; 0 if it was not measured yet.
     pub(super) rate: f64,
-    /// When it was measured, in milliseconds since 1970.
+    /// When the rate was measured, in milliseconds since 1970.
     pub(super) at: i64,
-    /// The second that is being counted, its bytes, and whether there was more to send in all of it.
+    /// The number of the current second, its bytes so far, and whether there was always more data to send in it.
     second: u64,
     bytes: u64,
     is_full: bool,
 }
 
 impl RecentRate {
-    /// How many seconds the average covers, about.
+    /// Approximate number of seconds that the average covers.
     const SECONDS: f64 = 8.0;
 
     /// Adds bytes that were transferred at the time `now` (in milliseconds since 1970), in the second with this number.

@@ -5,8 +5,8 @@
 //! from the ledger alone.
 //!
 //! [`serve()`] answers HTTP requests: on a Unix socket beside the ledger for the command line, and at `Listen` for
-//! browsers. No other module serves HTTP. All requests only read, except [`Orders`](crate::orders::Orders), which are
-//! passed on to that module.
+//! browsers. No other module serves HTTP. Requests only read, except orders, which are passed on to
+//! [`Orders`](crate::orders::Orders).
 
 mod access;
 mod changes;

@@ -5,7 +5,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-/// Returns the page's routes. Scripts and styles are files of their own, so that the content security policy can forbid
+/// Returns the page's routes. Scripts and styles are separate files, so that the content security policy can forbid
 /// inline scripts and styles.
 pub(super) fn router() -> Router {
     let file =

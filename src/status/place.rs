@@ -1,4 +1,4 @@
-//! The names and paths of the settings that a document covers.
+//! The parts of the settings that a status document needs.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::routes::Routes;
 use crate::names::{DirectoryName, VesselName};
 use crate::settings::Settings;
 
-/// The names and paths that a document covers.
+/// The parts of the settings that a status document needs.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The vessels, in the order of the settings.
@@ -29,12 +29,12 @@ pub struct Place {
     pub min_free: u64,
     /// Priorities, schedules and rate limits.
     pub(super) sending: Arc<Sending>,
-    /// The ways to vessels that have several, or a link, and their budgets.
+    /// The ways to each vessel that has several ways or a link, and all budgets.
     pub routes: Routes,
 }
 
 impl Place {
-    /// Takes the names and paths from the settings.
+    /// Takes these parts from the settings.
     pub fn of(settings: &Settings) -> Self {
         Self {
             vessels: settings.vessels.iter().map(|vessel| vessel.name.clone()).collect(),

@@ -24,7 +24,7 @@ pub struct Plan {
 pub struct VesselPlan {
     /// The vessel.
     pub vessel: String,
-    /// The state of its connection.
+    /// The state of the vessel's connection.
     pub link: &'static str,
     /// The rate that the plan assumes; `null` if no rate was measured within 24 h, and there is no rate limit.
     pub rate: Option<u64>,
@@ -39,33 +39,33 @@ pub struct VesselPlan {
 pub struct QueuePlan {
     /// The directory.
     pub directory: String,
-    /// Its `Priority`.
+    /// The directory's `Priority`.
     pub priority: &'static str,
-    /// Its `Order`.
+    /// The directory's `Order`.
     pub order: &'static str,
-    /// Its files that wait for the vessel.
+    /// The directory's files that wait for the vessel.
     pub waiting: Amount,
-    /// When its files may be sent, within the next 24 hours.
+    /// The times within the next 24 hours in which the directory's files may be sent.
     pub windows: Vec<Window>,
-    /// Why its files may not be sent now; `null` if they may, and without waiting files.
+    /// Why the directory's files may not be sent now; `null` if they may, or if no files wait.
     pub held: Option<Held>,
-    /// When its first and its last waiting byte is expected to be sent, with the windows and the budgets; `null` without
-    /// waiting files, if that is not known, or if it is later than the plan.
+    /// When the first waiting byte is expected to be sent, given the windows and the budgets; `null` if no files wait,
+    /// or if the time is not known or not within the next 24 hours.
     pub begins: Option<Timestamp>,
-    /// See `begins`.
+    /// When the last waiting byte is expected to be sent; see `begins`.
     pub ends: Option<Timestamp>,
 }
 
 /// A time in which files may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Window {
-    /// Its beginning.
+    /// Beginning of the window.
     pub from: Timestamp,
-    /// Its end.
+    /// End of the window.
     pub until: Timestamp,
 }
 
-/// Makes the plan of all vessels, or of one.
+/// Makes the plan of all vessels, or only of the vessel `only`.
 pub fn plan(settings: &Settings, document: &Document, only: Option<&VesselName>) -> Plan {
     let vessels = document.vessels.iter().filter(|vessel| only.is_none_or(|only| only.as_str() == vessel.name));
     Plan { at: document.at, vessels: vessels.map(|vessel| of_vessel(settings, vessel, document.at)).collect() }
@@ -96,7 +96,8 @@ fn of_vessel(settings: &Settings, status: &VesselStatus, at: Timestamp) -> Vesse
         };
         queues.push((directory.priority, queue));
     }
-    // A stable sort: directories of one priority take turns, and stay in the order of the settings.
+    // By priority, then by the first window. The sort is stable: other directories of one priority stay in the order of
+    // the settings; they take turns.
     queues.sort_by_key(|(priority, queue)| (*priority, queue.windows.first().map(|window| window.from)));
     let queues: Vec<_> = queues.into_iter().map(|(_, queue)| queue).collect();
     let (link, rate) = (status.link.state.as_str(), status.carries);

@@ -1,5 +1,5 @@
-//! `/api/queue` and `contentmonster queue`: the open deliveries, vessel by vessel, each vessel's in the order in which
-//! they are sent. An answer is a page with a cursor, and costs the same however long the queue is.
+//! `/api/queue` and `contentmonster queue`: the open deliveries, vessel by vessel, and for each vessel in the order in
+//! which they are sent. An answer is one page with a cursor; its cost does not depend on the length of the queue.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::names::{DirectoryName, VesselName};
 use crate::records::VersionId;
 use crate::settings::Priority;
 
-/// Maximum number of deliveries in an answer, and their number without `limit`.
+/// Maximum number of deliveries in an answer, and their default number.
 const MOST: u32 = 1000;
 const USUAL: u32 = 100;
 
-/// A question for a part of the queue; also the query of `/api/queue`.
+/// A request for a part of the queue; also the query parameters of `/api/queue`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueQuestion {
@@ -43,7 +43,7 @@ pub struct QueueQuestion {
     /// Maximum number of deliveries, up to 1000; default: 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// The `next` of the answer before.
+    /// The cursor: the `next` of the previous answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
@@ -53,9 +53,10 @@ pub struct QueueQuestion {
 pub struct QueueAnswer {
     /// When the answer was made.
     pub at: Timestamp,
-    /// The deliveries, vessel by vessel, each vessel's in the order in which they are sent.
+    /// The deliveries, vessel by vessel, and for each vessel in the order in which they are sent.
     pub deliveries: Vec<QueueEntry>,
-    /// The cursor of the next part; `null` at the end of the queue. An answer may be short, even empty, before the end.
+    /// The cursor of the next part; `null` at the end of the queue. An answer before the end may be short, or even
+    /// empty.
     pub next: Option<String>,
 }
 
@@ -72,12 +73,13 @@ pub struct QueueEntry {
     pub kind: String,
     /// The file's size in bytes.
     pub bytes: u64,
-    /// `waiting` (for its turn), `held` (by a schedule, a budget or a link), `sending`, `put-off` or `parked`.
+    /// The state: `waiting` (for its turn), `held` (by a schedule, a budget or a link), `sending`, `put-off` (waits for
+    /// a retry) or `parked`.
     pub state: String,
     /// Why the delivery is held back, and until when; `null` unless the state is `held`.
     #[serde(default)]
     pub held: Option<Held>,
-    /// Number of the file's bytes that the vessel holds; `null` unless it is being sent.
+    /// Number of the file's bytes that the vessel holds; `null` unless the file is being sent.
     pub taken: Option<u64>,
     /// When the file was admitted.
     pub since: Timestamp,
@@ -85,15 +87,16 @@ pub struct QueueEntry {
     pub attempts: u32,
     /// Reason of the last failure, and the remedy.
     pub reason: Option<String>,
-    /// Why a file that waits or is held is not sent now: the vessel is away or paused, the directory is paused, or a
-    /// schedule, a budget or a link holds it back; `null` if it waits for its turn.
+    /// Why a file in the state `waiting` or `held` is not sent now: for example, the vessel is away or paused, the
+    /// directory is paused, or a schedule, a budget or a link holds the file back. `null` if the file waits for its
+    /// turn.
     #[serde(default)]
     pub hold: Option<String>,
     /// Time of the next attempt after a failure.
     pub next_try: Option<Timestamp>,
-    /// Seconds until the file is expected to be sent, with the rates of the ways, the windows and the budgets; `null` when
-    /// that is not known, after a failure, when only a part of the queue was asked for, and for the files of a directory with
-    /// an `Order` or a `Schedule`.
+    /// Expected number of seconds until the file is sent, given the rates of the ways, the windows and the budgets;
+    /// `null` if that is not known, after a failure, if the request selects deliveries by directory, state or path, and
+    /// for files of a directory with an `Order` or a `Schedule`.
     pub eta_seconds: Option<u64>,
     /// The delivery's number in the ledger.
     pub delivery: i64,
@@ -102,10 +105,10 @@ pub struct QueueEntry {
     pub version: i64,
 }
 
-/// The reason why a question can't be answered.
+/// The reason why a request can't be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// The question is invalid.
+    /// The request is invalid.
     #[error("{0}")]
     Invalid(String),
     /// The ledger can't be read.
@@ -113,7 +116,7 @@ pub enum QueueError {
     Ledger(#[from] LedgerError),
 }
 
-/// The state that a question asks for.
+/// The state of the requested deliveries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
     All,
@@ -138,10 +141,10 @@ fn asked(state: Option<&str>) -> Result<Asked, QueueError> {
 }
 
 impl Gatherer {
-    /// Returns the part of the queue that a question asks for.
+    /// Returns the requested part of the queue.
     ///
     /// # Errors
-    /// When the question is invalid, or the ledger can't be read.
+    /// When the request is invalid, or the ledger can't be read.
     pub async fn queue(&self, question: &QueueQuestion) -> Result<QueueAnswer, QueueError> {
         let state = asked(question.state.as_deref())?;
         let limit = question.limit.unwrap_or(USUAL).clamp(1, MOST);
@@ -171,7 +174,7 @@ impl Gatherer {
         });
         let whole = filter == QueueFilter::default() && state == Asked::All;
         let holds = self.document().await?;
-        // Later pages use the windows and due times of the moment when the list began.
+        // Later pages use the windows and due times as of the request for the first page.
         let at = cursor.as_ref().map_or_else(|| self.now_ms(), |cursor| cursor.at);
         let mut missing = limit;
         for name in &vessels[first..] {
@@ -192,7 +195,7 @@ impl Gatherer {
             let filter = match state {
                 Asked::Held if held.is_empty() => continue,
                 Asked::Held => &QueueFilter { among: Some(held.keys().cloned().collect()), ..filter.clone() },
-                // The ledger does not record which transfers run. If the program reports none, there is nothing to list.
+                // Only the live state shows which transfers run. Without running transfers, there is nothing to list.
                 Asked::Sending if live.transfers.is_empty() => continue,
                 Asked::Sending => {
                     &QueueFilter { versions: Some(live.transfers.keys().copied().collect()), ..filter.clone() }
@@ -205,7 +208,7 @@ impl Gatherer {
             let vessel = holds.vessels.iter().find(|vessel| vessel.name == name.as_str());
             for queued in &page.entries {
                 let mut entry = entry(name, queued, (&live, &held), &mut eta);
-                // A delivery that the ledger lists as postponed may be running again, and a waiting one may be held
+                // The ledger may list a delivery as postponed that is running again, or as waiting although it is held
                 // back.
                 let is_wanted = match state {
                     Asked::InLedger(QueueState::Waiting) => entry.state == QueueState::Waiting.as_str(),
@@ -231,7 +234,7 @@ impl Gatherer {
     }
 }
 
-/// Returns why a delivery that never failed is not sent now, although it may be its turn.
+/// Returns why a waiting delivery is not sent now; `None` if it waits for its turn.
 fn hold(document: &Document, vessel: Option<&VesselStatus>, entry: &QueueEntry) -> Option<String> {
     let paused = document.directories.iter().find(|one| one.name == entry.directory).and_then(|one| one.pause.as_ref());
     if let Some(pause) = paused {
@@ -255,15 +258,15 @@ fn said(moment: Timestamp) -> String {
     moment.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-/// When the next delivery in the order of the queue is expected to be sent.
+/// Estimates when the next delivery in the order of the queue is sent.
 enum Eta {
     Unknown,
-    /// All bytes ahead are sent at one rate, in bytes per second.
+    /// All bytes ahead of the delivery are sent at one rate, in bytes per second.
     ByRate {
         rate: u64,
         ahead: Ahead,
     },
-    /// The forecast for each priority, with windows and budgets.
+    /// Each priority has its own forecast, which takes windows and budgets into account.
     ByLevel {
         now: i64,
         levels: Vec<(Priority, Expected)>,
@@ -273,7 +276,8 @@ enum Eta {
 }
 
 impl Eta {
-    /// Adds the unsent bytes of a directory's next delivery, and returns in how many seconds they are expected to be sent.
+    /// Adds the unsent bytes of the next delivery, a file of `directory`, and returns the expected number of seconds
+    /// until they are sent.
     fn after(&mut self, directory: &DirectoryName, bytes: u64) -> Option<u64> {
         match self {
             Self::Unknown => None,
@@ -309,7 +313,7 @@ impl Gatherer {
     }
 }
 
-/// Makes an entry, and adds its bytes to those ahead of the next one.
+/// Makes an entry, and adds its unsent bytes to the bytes ahead of the next entry.
 fn entry(
     name: &VesselName,
     queued: &Queued,

@@ -1,22 +1,24 @@
-//! Cursors of `/api/queue` as text: the vessel, the place in its queue, and the bytes of its deliveries before that place.
+//! Converts cursors of `/api/queue` to text and back. A cursor has a vessel, a place in the vessel's queue, and the
+//! number of bytes of the deliveries before this place.
 
 use crate::ledger::{LanePlace, QueueCursor, QueuePosition, QueueRank};
 use crate::records::DeliveryId;
 use crate::settings::Priority;
 
-/// The bytes of the deliveries that were listed, for each priority.
+/// Number of bytes of the deliveries already listed, for each priority.
 pub(super) type Ahead = [u64; Priority::ALL.len()];
 
-/// Where a part of the queue begins.
+/// The beginning of a part of the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// When the list began, in milliseconds since 1970. Later pages use the windows and due times of that moment.
+    /// Time of the request for the first page, in milliseconds since 1970. Later pages use the windows and due times as
+    /// of this time.
     pub(super) at: i64,
     /// Fingerprint of the settings that determine the order.
     pub(super) order: u32,
     pub(super) vessel: String,
     pub(super) place: QueueCursor,
-    /// The bytes of the deliveries that were listed.
+    /// Number of bytes of the vessel's deliveries already listed.
     pub(super) ahead: Ahead,
 }
 

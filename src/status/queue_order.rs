@@ -1,5 +1,5 @@
-//! Computes the order in which a vessel's files are sent, as a list of stages: parts of its queue that the ledger lists one
-//! after the other. `vessel/levels` sends in this order.
+//! Computes the order in which a vessel's files are sent, as a list of stages: parts of the vessel's queue that the
+//! ledger lists one after another. The scheduler (`vessel/levels`) sends in the same order.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,21 +9,21 @@ use crate::ledger::{QueueLane, QueueStage};
 use crate::names::{DirectoryName, VesselName};
 use crate::settings::{Order, Priority, Schedule};
 
-/// The queues of one priority whose windows are open, or open at the same time.
+/// The queues of one priority whose windows are open now, or whose windows all open at the same later time.
 #[derive(Default)]
 struct Level {
     shared: bool,
-    /// Directories with queues of their own that send the oldest file first, and those with another order.
+    /// The directories with queues of their own: those that send the oldest file first, and those with another order.
     by_time: Vec<DirectoryName>,
     ordered: Vec<DirectoryName>,
 }
 
 impl Sending {
-    /// Returns the stages of a vessel's queue at a time in milliseconds since 1970: by priority, the deliveries that
-    /// are due now; then those that wait for their next attempt; then those that wait for a window, in the order in
-    /// which the windows open.
+    /// Returns the stages of a vessel's queue at the time `at`, in milliseconds since 1970. First come the deliveries
+    /// that are due, by priority; then the deliveries that wait for their next attempt; then the deliveries that wait
+    /// for a window, in the order in which the windows open.
     pub(super) fn stages(&self, name: &VesselName, at: i64) -> Vec<QueueStage> {
-        // Keyed by the time at which the window opens (0: it is open), then by priority.
+        // The key is the time at which the windows open (0: they are open), then the priority.
         let mut levels: BTreeMap<(i64, Priority), Level> = BTreeMap::new();
         let opens = |schedules: &[&Schedule]| match schedules.iter().all(|schedule| schedule.is_open(at)) {
             true => 0,
@@ -67,7 +67,7 @@ impl Level {
     }
 }
 
-/// Returns a number that changes with the order of the stages.
+/// Returns a hash of the stages' queues and their order, which shows whether the order has changed.
 pub(super) fn fingerprint(stages: &[QueueStage]) -> u32 {
     let mut hasher = DefaultHasher::new();
     stages.iter().for_each(|stage| stage.lanes.hash(&mut hasher));
@@ -88,7 +88,7 @@ mod tests {
                     [Directory f]\nLocation = /f\nPriority = urgent\nSchedule = 00:00-00:01\nSchedule.tz = UTC\n\
                     [Vessel tern]\nAddress = tern\nUsername = u\n";
         let settings = Settings::parse(text, Path::new("/settings.ini"), &Environment::default()).unwrap();
-        // Noon.
+        // Noon: the window of `f` is closed.
         let stages = Sending::of(&settings).stages(&VesselName::new("tern"), 12 * 3_600_000);
         let said: Vec<String> = stages
             .iter()

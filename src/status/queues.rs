@@ -1,5 +1,5 @@
-//! The queues of the vessels as the scheduler sees them: by priority, with what holds them back and when they are expected
-//! to be sent.
+//! The queues of the vessels by priority, with the reasons why they are held back and the times at which they are
+//! expected to be sent.
 
 use std::collections::HashMap;
 
@@ -16,9 +16,9 @@ use crate::ledger::Tally;
 use crate::names::{DirectoryName, VesselName};
 use crate::settings::{self, Directory, Order, Priorities, Priority, RateSchedule, Schedule, Settings, Vessel};
 
-/// How far a forecast reaches, in milliseconds.
+/// Period that a forecast covers, in milliseconds.
 const REACH: i64 = 31 * 24 * 60 * 60 * 1000;
-/// Why there is no forecast after a start.
+/// The reason why there is no forecast if the rate was not measured.
 pub const NO_RATE: &str = "the rate was not measured in the last 24 h";
 
 /// The settings that decide the order and the times of sending.
@@ -59,7 +59,7 @@ impl Sending {
         own.into_iter().chain(of_link).chain(self.rate_limit.at(minute)).min()
     }
 
-    /// Returns whether files are simply sent by age, at any time, over one way and without a budget.
+    /// Returns whether all files are sent to a vessel by age alone, at any time, over one way and without a budget.
     pub(super) fn is_plain(&self, name: &VesselName) -> bool {
         let of_vessel =
             |vessel: &Vessel| vessel.schedule.is_always_open() && vessel.budget.is_unlimited() && !vessel.has_ways();
@@ -75,8 +75,8 @@ impl Sending {
         taken.filter_map(|one| Some((one.name.clone(), situation.held(Some(one))?))).collect()
     }
 
-    /// Returns the queues with files for a vessel, those that are sent first before the others, and why the end of the last
-    /// one is not known.
+    /// Returns the queues with files for a vessel, in the order in which they are sent, and why the end of the last
+    /// queue is not known; `None` if it is known.
     pub(super) fn queues(&self, outlook: &Outlook<'_>, tallies: &[Tally]) -> (Vec<QueueStatus>, Option<String>) {
         let mut waiting: Vec<&Tally> =
             tallies.iter().filter(|tally| tally.vessel == *outlook.name && tally.waiting > 0).collect();
@@ -112,8 +112,8 @@ impl Sending {
         (queues.collect(), unknown)
     }
 
-    /// Returns when the bytes of each priority are expected to be sent, without directories that have a window or an order
-    /// of their own, whose files don't follow each other by age.
+    /// Returns when the bytes of each priority are expected to be sent. Counts only directories whose files are sent by
+    /// age, so none with a window or an order of its own.
     pub(super) fn levels(&self, outlook: &Outlook<'_>, tallies: &[Tally]) -> Vec<(Priority, Expected)> {
         let mine = || tallies.iter().filter(|tally| tally.vessel == *outlook.name && tally.waiting > 0);
         let mut lanes: Vec<Lane<'_>> = Vec::new();
@@ -141,7 +141,8 @@ impl Sending {
         directory.order == Order::Oldest && directory.own_schedule().is_none()
     }
 
-    /// Returns the priority of a directory whose files follow each other by age with those of the same priority.
+    /// Returns the priority of a directory if its files are sent by age, together with other files of the same
+    /// priority; otherwise `None`.
     pub(super) fn level_of(&self, name: &DirectoryName) -> Option<Priority> {
         match self.directory(name) {
             Some(directory) => Self::is_sent_by_age(directory).then_some(directory.priority),
@@ -174,14 +175,14 @@ impl Sending {
     }
 }
 
-/// The state of a vessel, as input of a forecast.
+/// The state of a vessel, as input for a forecast.
 pub(super) struct Outlook<'a> {
     pub(super) name: &'a VesselName,
     pub(super) vessel: Option<&'a Vessel>,
     pub(super) budgets: &'a Budgets,
-    /// The name of the way that carries; `None` if the vessel is not connected, or has one address only.
+    /// The name of the way in use; `None` if the vessel is not connected, or has only one way.
     pub(super) carries: Option<&'a str>,
-    /// The rate over a way in bytes per second, if it is known.
+    /// Returns the rate over a way in bytes per second, if it is known.
     pub(super) rate: &'a dyn Fn(Option<&str>) -> Option<u64>,
     /// The running transfers of the vessel.
     pub(super) live: Option<&'a LiveVessel>,
@@ -190,7 +191,7 @@ pub(super) struct Outlook<'a> {
 }
 
 impl Outlook<'_> {
-    /// Returns the bytes of a directory's waiting files that the vessel has already.
+    /// Returns how many bytes of a directory's waiting files the vessel already has.
     fn taken(&self, directory: &DirectoryName) -> u64 {
         let transfers = self.live.into_iter().flat_map(|live| live.transfers.values());
         transfers.filter(|transfer| transfer.directory == *directory).map(|transfer| transfer.taken).sum()
@@ -207,8 +208,8 @@ impl Outlook<'_> {
         }
     }
 
-    /// Returns the ways that may carry: the one that carries now before the others. Ways that are better than that one
-    /// are down, unless their schedule is closed.
+    /// Returns the ways that a forecast may use, in the order of preference: the way in use and all less preferred
+    /// ones. More preferred ways must be down, so they are left out, unless their schedule is closed now.
     fn ways(&self) -> Vec<Way<'_>> {
         let Some(vessel) = self.vessel.filter(|vessel| !vessel.ways.is_empty()) else {
             let (priorities, rate) = (Priorities::default(), (self.rate)(None));

@@ -1,4 +1,4 @@
-//! The order in which vessels are listed where the output is limited: those in the worst trouble first.
+//! The order in which vessels are listed where the output is limited: the vessels in the worst trouble first.
 
 use super::document::{LinkState, VesselStatus};
 
@@ -9,20 +9,20 @@ pub enum Rank {
     Away,
     /// Files for the vessel are parked.
     Parked,
-    /// Files for the vessel failed, and are retried by themselves.
+    /// Deliveries to the vessel failed, and are retried automatically.
     PutOff,
     /// A person paused the vessel.
     Paused,
     /// The first connection is being made.
     Connecting,
-    /// Files wait for the vessel, as they should.
+    /// Files wait for the vessel without any trouble.
     Waiting,
     /// The vessel has all files.
     Fine,
 }
 
 impl VesselStatus {
-    /// Returns how urgently the vessel needs a person.
+    /// Returns how urgently the vessel needs the attention of a person.
     pub fn rank(&self) -> Rank {
         match self.link.state {
             LinkState::Away => Rank::Away,

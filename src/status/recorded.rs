@@ -24,7 +24,7 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    /// Reads it from the ledger. `now` is in milliseconds since 1970.
+    /// Reads the ledger's part of a document. `now` is in milliseconds since 1970.
     pub(super) async fn read(ledger: &LedgerView, routes: &Routes, now: i64) -> Result<Self, LedgerError> {
         let today = UtcDay::at(now);
         Ok(Self {
@@ -37,7 +37,7 @@ impl Recorded {
         })
     }
 
-    /// Returns the name of the shore that has some work.
+    /// Returns the name of the shore that has `work`.
     pub(super) fn shore_of(&self, work: &Work) -> Option<&str> {
         let has = |shore: &&ShoreSeen| shore.work.iter().any(|(held, _)| held == work);
         self.shores.iter().find(has).map(|shore| &*shore.name)

@@ -1,4 +1,4 @@
-//! [`Reporter`], the input for the history of one file, and helpers of the modules that write the history: the disk
+//! [`Reporter`], the input for the history of one file, and helpers for the modules that write the history: the disk
 //! timeout, local times, and quoting for a shell.
 
 use std::time::Duration;
@@ -33,7 +33,8 @@ impl Reporter<'_> {
 /// Timeout for a query to a disk.
 pub(super) const MOMENT: Duration = Duration::from_secs(2);
 
-/// Returns whether the deletion of a version, whose source is gone, is still to be sent to the vessels of its mirror.
+/// Returns whether a version whose source is gone must still be deleted on the vessels, because its directory is a
+/// mirror.
 pub(super) fn awaits_deletion(history: &VersionHistory, directory: &Directory) -> bool {
     let stays = !directory.is_mirror() || !directory.delete || history.ended.is_some();
     !stays && history.version.kind != VersionKind::Gone

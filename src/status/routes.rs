@@ -1,5 +1,5 @@
-//! The ways to the vessels and the budgets, for the status document: their bytes, their costs, and the unused part of
-//! the budgets.
+//! The ways to the vessels, with their bytes and costs, and the budgets, with their unused parts, for the status
+//! document.
 
 use std::collections::HashMap;
 
@@ -13,13 +13,13 @@ use crate::names::{LinkName, VesselName};
 use crate::records::{LinkBytes, UtcDay, WayOf};
 use crate::settings::{Budget, Cost, Limit, Period, Priority, Reserve, Settings};
 
-/// A part of a limit with fewer bytes left counts as spent if the program does not run.
+/// If the program does not run, a part of a limit counts as spent when it has fewer bytes left than this.
 const LEAST_ROOM: u64 = 48 << 10;
 
 /// The configured ways and budgets.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    /// The ways to each vessel that has several, or a link, with the cost of each.
+    /// The ways to each vessel that has several ways or a link, with the cost of each way.
     ways: HashMap<VesselName, Vec<(String, Cost)>>,
     budgets: Vec<(Payer, Budget, Option<Reserve>)>,
 }
@@ -39,8 +39,8 @@ struct BudgetState {
 }
 
 impl BudgetState {
-    /// Returns which part of the limit is used up for files of a priority: the whole limit, or the part before the reserve.
-    /// `None` if such files may still be sent.
+    /// Returns which part of the limit is spent, so that it stops files of this priority: the whole limit, or the part
+    /// before the reserve. `None` if such files may still be sent.
     fn spent_part(&self, priority: Priority) -> Option<Part> {
         let reserve = self.reserve.filter(|reserve| !reserve.priorities().contains(priority));
         let reserve = reserve.filter(|_| self.is_down_to_reserve && !self.is_spent).map(Part::BeforeReserve);
@@ -60,7 +60,8 @@ impl Budgets {
         })
     }
 
-    /// Returns why the budgets allow no files of a priority on a way, and until when, for the limit whose period ends last.
+    /// Returns why the budgets allow no files of a priority on a way, and until when. Among several spent limits,
+    /// chooses the one whose period ends last.
     pub(super) fn spent_for(
         &self,
         vessel: &VesselName,
@@ -72,7 +73,7 @@ impl Budgets {
         Some((state.payer.why_spent(&state.limit, part, state.used), state.ends))
     }
 
-    /// Returns the positions of the limits that apply on a way.
+    /// Returns the positions, in [`Budgets`], of the limits that apply to a way.
     pub(super) fn positions(&self, vessel: &VesselName, link: Option<&LinkName>) -> Vec<usize> {
         self.of(vessel, link).map(|(at, _)| at).collect()
     }
@@ -95,7 +96,7 @@ fn name_of(payer: &Payer) -> (&'static str, &str) {
     }
 }
 
-/// The bytes of this day and of this month.
+/// The bytes on the links today and this month, in UTC.
 #[derive(Default)]
 pub(super) struct Spent {
     day: HashMap<WayOf, LinkBytes>,
@@ -138,7 +139,7 @@ impl Routes {
         Self { ways: ways.collect(), budgets: budgets.collect() }
     }
 
-    /// Reads the bytes of this day and of this month.
+    /// Reads the bytes on the links today and this month.
     pub(super) async fn spent(&self, ledger: &LedgerView, now: i64) -> Result<Spent, LedgerError> {
         let today = UtcDay::at(now);
         let mut sums = Vec::new();
@@ -157,7 +158,7 @@ impl Routes {
         Ok(Spent { day: sums.pop().unwrap_or_default(), month })
     }
 
-    /// Returns the ways to a vessel. `carries` is the way that carries, and why that one.
+    /// Returns the ways to a vessel. `carries` is the way in use, and why it was chosen.
     pub(super) fn ways(&self, vessel: &VesselName, spent: &Spent, carries: Option<(&str, &str)>) -> Vec<WayStatus> {
         let way = |(name, cost): &(String, Cost)| {
             let key = (vessel.clone(), Some(name.clone()));
@@ -178,11 +179,11 @@ impl Routes {
         self.ways.get(vessel).into_iter().flatten().map(way).collect()
     }
 
-    /// Returns how much of the budgets is used. `usage` has the exact numbers of the running program.
+    /// Returns how much of each budget is used. `usage` has the exact numbers of the running program.
     pub(super) fn budgets(&self, spent: &Spent, usage: Option<&LinkUsage>, now: i64) -> Budgets {
         let state = |(payer, limit, reserve): (&Payer, &Limit, Option<Reserve>)| {
             let (of, name) = name_of(payer);
-            // After a crash, more bytes count as used than the ledger's sums contain.
+            // After a crash, `usage` counts more bytes as used than the ledger's sums contain.
             let recorded = spent.used(of, name, limit.period);
             let counted = usage.map_or(0, |usage| usage.used(payer, limit.period.first_day(now)));
             let used = recorded.max(counted.min(limit.bytes));
@@ -207,14 +208,14 @@ impl Routes {
         Budgets(limits.map(state).collect())
     }
 
-    /// Returns whether there is a budget.
+    /// Returns whether any budget is configured.
     pub(super) fn have_budgets(&self) -> bool {
         !self.budgets.is_empty()
     }
 }
 
 impl Budgets {
-    /// Returns the budgets as the document has them.
+    /// Converts the budgets to their form in the document.
     pub(super) fn shown(&self) -> Vec<BudgetStatus> {
         let status = |state: &BudgetState| {
             let (of, name) = name_of(&state.payer);

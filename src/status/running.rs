@@ -19,13 +19,13 @@ use crate::transport::LinkMeters;
 pub struct Running {
     /// The state that the workflows report.
     pub live: Arc<Live>,
-    /// The bytes on the link.
+    /// The meters of the bytes on the link.
     pub meters: LinkMeters,
-    /// The sums of the bytes on the link by day.
+    /// The bytes on the link, summed by day.
     pub usage: LinkUsage,
     /// For each directory, whether all files present at the start are in the ledger.
     pub taken_in: Vec<watch::Receiver<bool>>,
-    /// Why a directory can't be used.
+    /// For each directory, why it, or a file in it, can't be used.
     pub troubles: HashMap<DirectoryName, watch::Receiver<Troubles>>,
     /// The result of the last reload of the settings.
     pub reload: Option<Reload>,
@@ -36,7 +36,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Returns why a directory can't be used.
+    /// Returns why a directory, or a file in it, can't be used; `None` without such trouble.
     pub(super) fn trouble(&self, name: &DirectoryName) -> Option<String> {
         let troubles = self.troubles.get(name)?.borrow();
         (!troubles.is_empty()).then(|| troubles.to_string())

@@ -52,8 +52,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Creates the socket and listens. The caller must hold the ledger's lock: then no program uses an existing socket,
-    /// so it is replaced.
+    /// Creates the socket and listens. The caller must hold the ledger's lock: it ensures that no other program uses an
+    /// existing socket, so that the socket can be replaced.
     ///
     /// # Errors
     /// When the path can't be used.
@@ -90,8 +90,8 @@ impl Drop for Socket {
     }
 }
 
-/// Returns the socket address of a path. The address of a too long path goes through a descriptor of its directory,
-/// which must stay open while the address is used.
+/// Returns the socket address of a path. If the path is too long for an address, the address uses a descriptor of the
+/// path's directory, which is also returned and must stay open while the address is used.
 fn address(path: &Path) -> io::Result<(SockAddr, Option<OwnedFd>)> {
     if path.as_os_str().len() <= LONGEST {
         return Ok((SockAddr::unix(path)?, None));
@@ -146,7 +146,7 @@ async fn exchange(socket: &Path, path: &str, post: Option<String>) -> Result<(St
     tokio::pin!(asking);
     tokio::select! {
         answer = &mut asking => answer,
-        // The connection may end before the response was read completely, so the rest of the response is read here.
+        // The connection may end before the response was read completely, so the rest is read after its end.
         _ = connection => asking.await,
     }
 }

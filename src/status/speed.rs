@@ -1,24 +1,24 @@
-//! Why a vessel is not served faster: the state of its connections, its rate limit, and this host's processors.
+//! Finds out what limits the rate to a vessel: its connections, its rate limit, or this host's processor.
 
 use serde::{Deserialize, Serialize};
 
 use crate::text::duration;
 use crate::transport::PathState;
 
-/// Share of a limit from which on it counts as reached.
+/// A limit counts as reached if at least this share of it is used.
 const REACHED: f64 = 0.9;
-/// Share of one processor from which on a single thread may be the bottleneck, in percent.
+/// At this load or above, in percent of one processor, a single thread may be the bottleneck.
 const BUSY: f64 = 90.0;
-/// Share of the bytes that were sent again from which on the path counts as lossy, in percent.
+/// A path counts as lossy if at least this percentage of the bytes was sent again.
 const LOSSY: f64 = 2.0;
 
 /// The rate to a vessel, and what limits it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Speed {
-    /// The limit of the rate now: `idle`, `rate-limit`, `processor`, `path`, `loss`, `vessel-or-disk` or
+    /// What limits the rate now: `idle`, `rate-limit`, `processor`, `path`, `loss`, `vessel-or-disk` or
     /// `not-connected`.
     pub limit: String,
-    /// The same in words.
+    /// A sentence for people that says the same as `limit`.
     pub verdict: String,
     /// The name of the way (link or address) in use; `null` if the vessel has only one way or is not connected.
     pub way: Option<String>,
@@ -37,7 +37,7 @@ pub struct Speed {
 pub struct PathStatus {
     /// The number of connections.
     pub connections: u32,
-    /// Their congestion control.
+    /// The congestion control of the connections.
     pub congestion_control: String,
     /// The smoothed round-trip time in milliseconds, averaged over the connections.
     pub round_trip_ms: f64,
@@ -45,11 +45,11 @@ pub struct PathStatus {
     pub shortest_round_trip_ms: f64,
     /// Bytes that TCP sent again since the connections began.
     pub resent_bytes: u64,
-    /// The same in percent of all bytes that were sent.
+    /// `resent_bytes` in percent of all sent bytes.
     pub resent_percent: f64,
-    /// Maximum number of bytes in flight (the congestion windows).
+    /// Maximum number of bytes in flight: the sum of the congestion windows.
     pub window_bytes: u64,
-    /// Bytes in flight.
+    /// Number of bytes in flight: sent, but not acknowledged yet.
     pub unanswered_bytes: u64,
     /// Bytes that wait in this host to be sent.
     pub unsent_bytes: u64,
@@ -67,7 +67,7 @@ pub(super) struct Known {
     pub(super) cpu_percent: f64,
 }
 
-/// Judges what limits the rate.
+/// Determines what limits the rate.
 pub(super) fn speed(known: Known) -> Speed {
     let path = known.path.as_ref().map(path_status);
     let reached = known.rate_limit.is_some_and(|limit| known.rate as f64 >= REACHED * limit as f64);

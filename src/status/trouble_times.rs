@@ -1,12 +1,12 @@
-//! Records since when incidents of directories and disks have lasted.
+//! Records the start times of the incidents of directories and disks.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::notifications::{Incident, IncidentKind};
 
-/// How long an incident must last before it counts as long, in milliseconds: a file that is just being written or removed
-/// may cause a short one.
+/// Time in milliseconds after which an incident counts as long. A file that is just being written or removed may cause
+/// a short incident.
 const SETTLED: i64 = 10_000;
 
 /// The start of each current incident of a directory or a disk, in milliseconds since 1970.

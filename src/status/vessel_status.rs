@@ -30,8 +30,9 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// Returns the rate over a way to a vessel in bytes per second: now, or as last measured within 24 h. A rate limit
-    /// that applies now counts.
+    /// Returns the rate over a way to a vessel in bytes per second: the current rate, or the last rate measured within
+    /// 24 h, but at most the rate limit that applies now. If no rate was measured, returns this limit; `None` without a
+    /// limit.
     pub(super) fn known_rate(&self, name: &VesselName, live: &LiveVessel, way: Option<&str>) -> Option<u64> {
         let Self { place, running, summary, at, .. } = *self;
         let is_recent = |measured: i64| (0..A_DAY).contains(&(at - measured));
@@ -122,7 +123,7 @@ impl Sources<'_> {
         status
     }
 
-    /// Returns how fast a vessel is served, and what limits that.
+    /// Returns the rate to a vessel, and what limits it.
     pub(super) fn speed(&self, name: &VesselName, live: Option<&LiveVessel>, cpu_percent: f64) -> Option<Speed> {
         let (running, live) = (self.running?, live?);
         Some(speed(Known {
@@ -137,7 +138,7 @@ impl Sources<'_> {
     }
 }
 
-/// Returns the state of a vessel, as input of a forecast.
+/// Returns the state of a vessel, as input for a forecast.
 pub(super) fn outlook<'a>(
     name: &'a VesselName,
     sending: &'a Sending,

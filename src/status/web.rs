@@ -32,9 +32,9 @@ use crate::ledger::LedgerError;
 use crate::orders::{Order, Orders};
 use crate::text::visible_json;
 
-/// Time between two updates of the status page.
+/// Time between two documents of `/api/events`.
 const BEAT: Duration = Duration::from_millis(500);
-/// How long responses may take to finish when the program stops.
+/// Maximum time that responses in progress may still take when the program stops.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The resources of the HTTP service. Cheap to clone.
@@ -175,7 +175,7 @@ async fn deliveries(
     answered(app.web.gatherer().deliveries(&question).await)
 }
 
-/// Makes the response to a question for a part of a list.
+/// Makes the response to a request for a part of a list.
 fn answered(answer: Result<impl Serialize, QueueError>) -> Result<Response, Failed> {
     let answer = match answer {
         Ok(answer) => answer,
@@ -199,7 +199,8 @@ async fn throughput(State(app): State<App>, Query(only): Query<OfVessel>) -> Res
     Json(app.web.gatherer().throughput(only.vessel.as_deref())).into_response()
 }
 
-/// Bytes of updates in a second, on average: of the whole fleet, and of one vessel. A status page shows both.
+/// Maximum rate of updates in bytes per second, on average: about the whole fleet, and about one vessel. A status page
+/// may receive both at a time.
 const FLEET_BYTES: u64 = 10 << 10;
 const VESSEL_BYTES: u64 = 4 << 10;
 
@@ -244,7 +245,7 @@ async fn readiness(State(app): State<App>) -> Result<Response, Failed> {
     })
 }
 
-/// Responds whether orders are accepted at all, and whether they are accepted from this client.
+/// Responds whether this socket accepts any orders, and whether it accepts them from this client.
 async fn access_of(State(app): State<App>, headers: HeaderMap) -> Response {
     let (orders, granted) = (app.access.takes_orders(), app.access.may_order(&headers));
     Json(serde_json::json!({ "orders": orders, "granted": granted })).into_response()

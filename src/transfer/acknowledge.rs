@@ -17,8 +17,8 @@ pub(crate) enum Outcome {
     Superseded,
 }
 
-/// Records that a delivery enters `state`; returns `false` if it is not open any more. Unless the state is `Uploading`, then
-/// waits until the vessel certainly belongs to this process, before the next step begins.
+/// Records that a delivery enters `state`; returns `false` if the delivery is not open any more. For every state except
+/// `Uploading`, also waits until it is certain that no other process can do this vessel's work.
 pub(super) async fn enter(transfers: &Transfers, delivery: &Delivery, state: DeliveryState) -> Result<bool, Fault> {
     let entered = transfers.ledger.enter(delivery.id, state).await.map_err(|e| e.fault())?;
     if entered && state != DeliveryState::Uploading {
@@ -40,8 +40,8 @@ pub(super) async fn acknowledge(
     acknowledge_seen(transfers, delivery, (verified, seen), started, compressed).await
 }
 
-/// Records like [`acknowledge`] that the vessel has the version, with its known state on the vessel as
-/// [`seen_there`] returns it.
+/// Records like [`acknowledge`] that the vessel has the version. The caller already knows the state on the vessel that
+/// [`seen_there`] returns.
 pub(super) async fn acknowledge_seen(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -75,9 +75,9 @@ pub(super) async fn acknowledge_seen(
     Ok(Outcome::Acknowledged)
 }
 
-/// Returns size and time of a mirror's delivered file if the vessel reports other values than the source has, because
-/// it may store no times or less precise ones. A later delivery uses them to check that the vessel's file is still the
-/// delivered one.
+/// Returns the size and time of a mirror's delivered file as the vessel reports them, if they differ from the source's:
+/// the vessel may store no times or less precise ones. A later delivery uses them to check that the vessel's file is
+/// still the delivered one.
 pub(super) async fn seen_there(transfers: &Transfers, version: &Version) -> Result<Option<Seen>, Fault> {
     let session = &transfers.session;
     let is_mirrored = transfers.directories.get(&version.directory).is_some_and(|(it, _)| it.is_mirror());

@@ -1,4 +1,4 @@
-//! Appending of complete parts to the assembly, by one command on the vessel.
+//! Appends complete parts to the assembly, by one command on the vessel.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use crate::names::RemotePath;
 use crate::records::Delivery;
 use crate::transport::{Attrs, ErrorKind, Ingredient, RemoteError};
 
-/// Maximum number of attempts of an append, which a `cat` of an earlier session may disturb, and the step by which the
-/// waits between the attempts grow.
+/// Maximum number of attempts to append, as a `cat` of an earlier session may disturb an attempt; and the step by which
+/// the waits between the attempts grow.
 const APPENDS: u32 = 4;
 const STRAGGLERS: Duration = Duration::from_millis(50);
 
@@ -42,7 +42,8 @@ pub(super) async fn append(
     session.remote.build(assembly, range, &ingredients, None).await
 }
 
-/// Truncates parts to the sizes that are counted. A compressed part is used only if it has its whole size.
+/// Truncates parts to the lengths of their ranges. Compressed parts are not truncated: they are used only at their full
+/// size.
 async fn cut_parts(
     session: &Session,
     delivery: &Delivery,

@@ -1,8 +1,8 @@
 //! Verification by the SFTP extension `check-file`, for vessels without a shell.
 //!
-//! A hash that equals the expected one is certainly right. Any other hash may also come from a server that hashes wrongly:
-//! ProFTPD 1.3.8 hashes correctly up to the end of a file, but not ranges. So a difference counts only after a test, which
-//! reads back a few bytes of the same file.
+//! A hash that equals the expected one is certainly right. Any other hash may come from a server that hashes wrongly:
+//! ProFTPD 1.3.8 hashes correctly up to the end of a file, but not ranges. So a difference counts only after a test,
+//! which reads back a few bytes of the same file.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -81,8 +81,8 @@ impl From<RemoteError> for Failed {
     }
 }
 
-/// Returns the channel on which a file of `size` bytes is hashed: one of its own for a large file, or `None` if the
-/// vessel gets no further connection.
+/// Returns the channel on which a file of `size` bytes is hashed: a separate one for a large file, or `None` if no
+/// further connection is possible.
 async fn channel_for(session: &Session, size: u64) -> Option<SftpChannel> {
     if size <= BRIEF {
         return Some(session.remote.main_channel().clone());
@@ -141,7 +141,7 @@ impl Asked<'_> {
 
     async fn hash_range(&self, range: Range<u64>) -> Result<Option<Digest>, RemoteError> {
         let length = range.end - range.start;
-        // A server may hash up to the end of the file, so this must be allowed for.
+        // The timeout covers all bytes up to the end, because some servers hash up to the end of the file.
         self.session.remote.check_file(&self.channel, self.path, (range.start, length), self.size - range.start).await
     }
 
@@ -192,7 +192,8 @@ impl Asked<'_> {
         let mut read = Vec::new();
         loop {
             let at = from + read.len() as u64;
-            // One byte more shows whether the file is longer, which the hash up to its end would include.
+            // Reads one byte more than expected. If the file is longer, the vessel's hash up to the end includes
+            // further bytes.
             let length = u32::try_from(self.size + 1 - at).unwrap_or(u32::MAX);
             if length == 0 {
                 break;

@@ -1,12 +1,12 @@
-//! Clones a file on the vessel where its file system can (`cp --reflink`), so that a copy takes no time and no space until
-//! one of both files changes.
+//! Clones a file on the vessel if its file system can (`cp --reflink`), so that the copy takes no time, and no space
+//! until one of the two files changes.
 
 use super::transfers::Transfers;
 use crate::fault::Fault;
 use crate::names::RemotePath;
 use crate::settings::Assembly;
 
-/// Clones a file to an assembly. Returns `false` if the vessel can't; then there is no assembly.
+/// Clones a file to an assembly. Returns `false` if the vessel can't; then the assembly does not exist.
 pub(super) async fn clone_file(
     transfers: &Transfers,
     from: &RemotePath,

@@ -1,11 +1,12 @@
-//! Ranges of a file that are sent as compressed streams: when that is worth it, and how a stream is made and sent.
+//! Ranges of a file that are sent as compressed streams: decides when that is worth it, and makes and sends the
+//! streams.
 //!
 //! A range is compressed if the link is slower than the compressor and the file shrinks. The rate of the link is
 //! measured while the file is sent; before that, the rate limit, the rate of an earlier file, or a long round trip
-//! decides. A trial with the first missing bytes shows whether the file shrinks. Each range is compressed by itself, and is
-//! sent as it is if it does not shrink.
+//! decides. A trial with the first missing bytes shows whether the file shrinks. Each range is compressed by itself,
+//! and is sent uncompressed if it does not shrink.
 //!
-//! Each stream is a part of its own, whose name tells its range and its length. So the vessel expands it when it joins
+//! Each stream is a separate part, whose name tells its range and its length. So the vessel expands it when it joins
 //! the parts, and an interrupted stream is continued.
 
 use std::ops::Range;
@@ -58,7 +59,7 @@ pub(super) struct Compressing<'a> {
     source: Source,
     /// The format that the vessel expands; `None` if nothing is compressed.
     codec: Option<Codec>,
-    /// Offset of the first byte that is not sent yet, which a trial begins with.
+    /// Offset of the first byte that is not sent yet, where a trial begins.
     next: AtomicU64,
     trials: Mutex<Trials>,
     is_on: AtomicBool,
@@ -70,7 +71,7 @@ pub(super) struct Compressing<'a> {
 #[derive(Clone, Copy, Default)]
 struct Trials {
     shrinks: bool,
-    /// The best rate of the compressor in bytes per second. The processors may have been busy at other times.
+    /// The best rate of the compressor in bytes per second. Lower rates may only show that the processors were busy.
     rate: f64,
     last: Option<Instant>,
 }
@@ -81,7 +82,7 @@ pub(super) struct Shrunk {
     compressed: Compressed,
 }
 
-/// Returns the format in which files are sent to a vessel; `None` if files are sent as they are.
+/// Returns the format in which ranges are compressed for a vessel; `None` if nothing is compressed.
 pub(super) fn codec(session: &Session) -> Option<Codec> {
     let wanted = session.link.settings.compression == Compression::Auto && session.link.compressor.is_trusted();
     session.remote.capabilities().decompressor.filter(|_| wanted)
@@ -119,7 +120,8 @@ impl<'a> Compressing<'a> {
         self.codec.map(|codec| (codec, sent))
     }
 
-    /// Decides whether the first ranges are compressed. `has_streams` says that an earlier attempt compressed.
+    /// Decides whether the first ranges are compressed. `has_streams` tells whether an earlier attempt compressed
+    /// ranges.
     pub(super) async fn begin(&self, has_streams: bool) -> Result<(), Fault> {
         if self.codec.is_none() {
             return Ok(());
@@ -145,7 +147,7 @@ impl<'a> Compressing<'a> {
         self.session.remote.main_channel().round_trip() >= LONG
     }
 
-    /// Measures the link, and decides again and again; never returns, unless the source can't be read.
+    /// Measures the link and decides anew at intervals. Returns only if the source can't be read.
     pub(super) async fn keep_deciding(&self) -> Result<(), Fault> {
         if self.codec.is_none() {
             return std::future::pending().await;
@@ -154,7 +156,7 @@ impl<'a> Compressing<'a> {
             let (answered, since) = (self.session.channels.answered(), Instant::now());
             tokio::time::sleep(GLANCE).await;
             let answered = self.session.channels.answered().saturating_sub(answered);
-            // Without any answer, nothing is known: a channel may just have ended.
+            // Without any answer, the rate is unknown: a channel may just have ended.
             if answered > 0 {
                 let rate = answered as f64 / since.elapsed().as_secs_f64();
                 self.session.note_link_rate(rate);
@@ -185,7 +187,7 @@ impl<'a> Compressing<'a> {
         Ok(())
     }
 
-    /// Compresses the next bytes, and records whether they shrink. Without memory, nothing is recorded.
+    /// Compresses the next bytes, and records whether they shrink. If memory is short, records nothing.
     async fn try_out(&self) -> Result<(), Fault> {
         let start = self.next.load(Ordering::Relaxed);
         let range = start..self.version().stamp.size.min(start.saturating_add(TRIAL));
@@ -226,8 +228,8 @@ impl<'a> Compressing<'a> {
         Ok((bytes < length / 100 * WORTH).then_some(Shrunk { stream, compressed }))
     }
 
-    /// Sends a stream from its byte `acknowledged` on, and counts there how many of its bytes the vessel has.
-    /// `all_sent` is called when the last byte was sent.
+    /// Sends a stream from its byte `acknowledged` on, and keeps `acknowledged` at the number of its bytes that the
+    /// vessel has. Calls `all_sent` when the last byte was sent.
     pub(super) async fn send(
         &self,
         channel: &SftpChannel,

@@ -1,8 +1,8 @@
 //! Finds a file on the vessel that has the content of a version, so that the vessel copies it instead of receiving it.
 //!
-//! A file of one chunk has a digest since intake. A larger file is read only if the vessel holds a file of the same
-//! size that has the same bytes in a few places. The SHA-256 decides: a file without the digest of the version is not
-//! copied, and the copy is verified like an upload.
+//! The digest of a file of one chunk is known since intake. A larger file is read only if the vessel holds a file of
+//! the same size that has the same bytes in a few places. The SHA-256 decides: a file without the digest of the version
+//! is not copied, and the copy is verified like an upload.
 
 use futures_util::future::try_join_all;
 
@@ -30,17 +30,17 @@ pub(super) struct CopySource {
     held: Version,
     path: RemotePath,
     file: RemoteFile,
-    /// The digest of both.
+    /// The digest of the file, which is also that of the version.
     pub(super) digest: Digest,
 }
 
-/// Returns whether content that the vessel has already may be used for a delivery. After a failure, the file is sent.
+/// Returns whether a delivery may use content that the vessel already has. After a failed attempt, the file is sent.
 pub(super) fn may_use(transfers: &Transfers, delivery: &Delivery) -> bool {
     let directory = transfers.directories.get(&delivery.version.directory);
     delivery.failures == 0 && directory.is_some_and(|(directory, _)| directory.dedup == Dedup::Auto)
 }
 
-/// Returns whether a file on the vessel looks as it was delivered.
+/// Returns whether a file on the vessel still has the size and time with which it was delivered.
 pub(super) fn is_as_delivered(held: &HeldVersion, attrs: &Attrs) -> bool {
     attrs.is_file()
         && match held.seen {
@@ -72,7 +72,7 @@ pub(super) async fn find(transfers: &Transfers, delivery: &Delivery) -> Result<O
     }
     candidates.retain(|held| origin == Some(held.version.id) || !session.unequal.contains(version.id, held.version.id));
     let tried: Vec<_> = candidates.iter().map(|held| held.version.id).collect();
-    // All are opened at once: on a long path, one after another would take seconds.
+    // All files are opened concurrently. On a long path, opening them one after another would take seconds.
     let opening = candidates.into_iter().filter_map(|held| {
         let path = transfers.destination(&held.version).ok()?;
         Some(async move { Ok(open(transfers, &held, &path).await?.map(|file| (held, path, file))) })
@@ -110,8 +110,8 @@ pub(super) async fn find(transfers: &Transfers, delivery: &Delivery) -> Result<O
     Ok(None)
 }
 
-/// Opens a file for reading if it looks as it was delivered. The file is compared after it was opened, because another
-/// delivery may just have replaced it.
+/// Opens a file for reading if it still has the size and time with which it was delivered. Compares the opened file
+/// once more, because another delivery may just have replaced it.
 pub(super) async fn open(
     transfers: &Transfers,
     held: &HeldVersion,
@@ -119,7 +119,7 @@ pub(super) async fn open(
 ) -> Result<Option<RemoteFile>, Fault> {
     let remote = &transfers.session.remote;
     let opening = async {
-        // The name itself must be a file: an open file may be behind a link.
+        // The path itself must be a file, because opening it would follow a link.
         let Some(named) = remote.look(path).await?.filter(|attrs| is_as_delivered(held, attrs)) else {
             return Ok::<_, RemoteError>(None);
         };
@@ -134,7 +134,7 @@ pub(super) async fn open(
     }
 }
 
-/// Returns whether the beginning, the middle and the end of a source are those of a file on the vessel.
+/// Returns whether the beginning, the middle and the end of a source have the same bytes as a file on the vessel.
 async fn has_same_samples(version: &Version, source: &Source, file: &RemoteFile) -> Result<bool, Fault> {
     let size = version.stamp.size;
     let places = [0, size / 2, size.saturating_sub(SAMPLE)].map(|at| async move {

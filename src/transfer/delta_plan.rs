@@ -12,7 +12,7 @@ use crate::signature::{Block, Signature};
 pub(super) struct Step {
     /// The range in the new file.
     pub(super) range: Range<u64>,
-    /// Offset of the same bytes in the old file; `None` if they are sent.
+    /// Offset of the same bytes in the old file; `None` if the bytes are sent.
     pub(crate) from: Option<u64>,
 }
 
@@ -44,7 +44,7 @@ impl DeltaPlan {
         plan
     }
 
-    /// Plans to copy a file of `size` bytes as it is.
+    /// Plans to copy a whole file of `size` bytes.
     pub(super) fn whole(size: u64) -> Self {
         let mut plan = Self::default();
         plan.push(Step { range: 0..size, from: Some(0) });
@@ -78,7 +78,8 @@ impl DeltaPlan {
         rest
     }
 
-    /// Returns the plan with copies shorter than `least` bytes sent instead, because each copy may have a fixed cost.
+    /// Returns the plan in which copies shorter than `least` bytes are sent instead, because each copy may have a fixed
+    /// cost.
     pub(super) fn without_short_copies(self, least: u64) -> Self {
         let mut plan = Self::default();
         for step in self.0 {
@@ -134,7 +135,7 @@ mod tests {
         (0..length).map(|_| random.u8(..)).collect()
     }
 
-    /// Executes a plan.
+    /// Executes a plan, and returns the resulting file.
     fn cook(plan: &DeltaPlan, old: &[u8], new: &[u8]) -> Vec<u8> {
         let mut made = Vec::new();
         for step in plan.steps() {

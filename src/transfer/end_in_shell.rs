@@ -1,5 +1,5 @@
 //! Completes a file in one round trip: a script in the vessel's shell hashes it, sets its mode and time, flushes and
-//! renames it. On a short path, and for whatever a script can't do, SFTP is used.
+//! renames it. On a short path, and for files that a script can't complete, SFTP is used.
 
 use std::time::Duration;
 
@@ -17,18 +17,18 @@ use crate::transport::{Ended, Ending, GrowingHash};
 
 /// The state of a file after the script.
 pub(super) enum End {
-    /// It has its final name, verified and flushed.
+    /// The file has its final name, verified and flushed.
     Published,
-    /// Its content was verified. It must be finished and published over SFTP.
+    /// The content was verified. The file must be finished and published over SFTP.
     Verified,
-    /// It must be verified, finished and published over SFTP.
+    /// The file must be verified, finished and published over SFTP.
     Not,
     /// The delivery was superseded.
     Superseded,
 }
 
-/// Returns whether a script may end a version's file: on a path where round trips cost more than processes, if it can
-/// set all attributes of the file.
+/// Returns whether a script may complete a version's file: on a path where round trips cost more than processes, if the
+/// script can set all attributes of the file.
 pub(super) fn may_end(session: &Session, version: &Version) -> bool {
     version.kind == VersionKind::File
         && version.owner.is_none()
@@ -37,7 +37,8 @@ pub(super) fn may_end(session: &Session, version: &Version) -> bool {
         && LoopSlot::is_used(&session.remote, &session.link.settings)
 }
 
-/// Ends the file of a complete assembly. `hash` is the vessel's own hash, computed while the assembly grew.
+/// Lets a script verify, finish and publish a complete assembly. `hash` is the vessel's own hash, computed while the
+/// assembly grew.
 pub(super) async fn end(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -52,7 +53,7 @@ pub(super) async fn end(
     if delivery.origin.is_some() {
         wait_for_copies(transfers, delivery).await?;
     }
-    // The last point at which a newer version can prevent this one from being published.
+    // This is the last point at which a newer version can prevent this one from being published.
     if !enter(transfers, delivery, DeliveryState::Publishing).await? {
         return Ok(End::Superseded);
     }
@@ -63,7 +64,7 @@ pub(super) async fn end(
         digest,
         mode: CopyOf::File.plain(version.mode),
         modified: u32::try_from(version.stamp.mtime).unwrap_or_default(),
-        // The script starts a moment after the check.
+        // Leaves a margin of 1 s, because the script starts a moment after the check.
         within: transfers.ledger.sure_for().saturating_sub(Duration::from_secs(1)),
     };
     let change = session.changes.begin(delivery.id);

@@ -71,7 +71,7 @@ pub(super) async fn was_taken(
     }
 }
 
-/// Returns how the vessel's file under the final name was verified, if it is already this version. That is possible
+/// If the vessel's file under the final name already is this version, returns how it was verified. That is possible
 /// because the reply to a rename, or a ledger, may have been lost. `None` means that the file must be sent.
 pub(super) async fn already_there(
     transfers: &Transfers,
@@ -113,15 +113,15 @@ pub(super) async fn already_there(
     }
 }
 
-/// Returns whether, after an interrupted rename, a file under the final name is accepted by its size and time alone: with
-/// `Verify = size`, if the assembly no longer exists, because otherwise the whole file would be sent again.
+/// Returns whether, after an interrupted rename, a file under the final name is accepted by its size and time alone:
+/// with `Verify = size`, if the assembly no longer exists. Otherwise the whole file would be sent again.
 async fn size_suffices(session: &Session, assembly: &RemotePath) -> Result<bool, Fault> {
     if session.link.settings.verify != Verify::Size {
         return Ok(false);
     }
     match session.remote.look(assembly).await {
         Ok(None) => Ok(true),
-        // The assembly was whole before the rename. This attempt has just created an empty one.
+        // An empty assembly was created by this attempt: the assembly was complete before the rename.
         Ok(Some(attrs)) => Ok(attrs.size == Some(0) && !session.streams_only.load(Ordering::Relaxed)),
         Err(e) if e.is_connection() => Err(e.fault()),
         Err(_) => Ok(false),
@@ -153,7 +153,7 @@ pub(super) async fn update_owner_and_mode(
     destination: &RemotePath,
 ) -> Result<(), Fault> {
     let there = session.remote.look(destination).await.map_err(|e| e.fault())?;
-    // A link at this path may lead to a file that was not delivered from here, so nothing is changed through it.
+    // A link at this path may lead to a file that was not delivered by this shore, so nothing is changed through it.
     let Some(there) = there.filter(Attrs::is_file) else { return Ok(()) };
     let same = there.mode.is_some_and(|mode| mode & 0o7777 == CopyOf::File.plain(version.mode));
     if same && version.owner.is_none() {

@@ -1,4 +1,4 @@
-//! Takes over the assemblies of the shore that delivered to the vessel before this one.
+//! Takes over the assemblies of the shore that delivered to this vessel before this shore.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub(crate) async fn take_over_assemblies(transfers: &Transfers) -> Result<(), Fa
     let (session, ledger) = (&transfers.session, &transfers.ledger);
     let former = ledger.former_assemblies(&session.link.settings.name).await.map_err(|e| e.fault())?;
     let mut by_delivery: BTreeMap<DeliveryId, Vec<FormerAssembly>> = BTreeMap::new();
-    // Without its directory, the path is unknown. The record stays until the directory is configured again.
+    // Without its directory's settings, the path is unknown. The record stays until the directory is configured again.
     for one in former.into_iter().filter(|one| transfers.directories.get(&one.directory).is_some()) {
         by_delivery.entry(one.delivery).or_default().push(one);
     }
@@ -49,8 +49,8 @@ pub(crate) async fn take_over_assemblies(transfers: &Transfers) -> Result<(), Fa
     ledger.forget_former_assemblies(&taken).await.map_err(|e| e.fault())
 }
 
-/// Takes over the assembly of one delivery, and that of the loop in the vessel's shell. `names` are the former names, the
-/// latest first.
+/// Takes over the assembly of one delivery, and the assembly of the loop in the vessel's shell. `names` are the former
+/// names, the latest first.
 async fn take_over(transfers: &Transfers, names: &[FormerAssembly]) -> Result<(), RemoteError> {
     let session = &transfers.session;
     let (mut has_assembly, mut has_loops) = (false, false);
@@ -84,7 +84,7 @@ async fn rename_if_there(session: &Session, from: &RemotePath, to: &RemotePath) 
     match session.remote.rename_to_new(from, to).await {
         Ok(()) => Ok(true),
         Err(e) if e.is_connection() => Err(e),
-        // Not every server has a status for a file that is missing.
+        // Not every server has a separate status for a missing file.
         Err(e) => match session.remote.look(from).await? {
             None => Ok(false),
             Some(_) => Err(e),

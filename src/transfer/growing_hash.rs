@@ -6,8 +6,8 @@ use crate::names::RemotePath;
 use crate::records::Version;
 use crate::transport::GrowingHash;
 
-/// Starts to hash an assembly on the vessel while the assembly grows; `None` if the vessel can't. With `destination`, the
-/// file can be published there at the end, if a script may end it.
+/// Starts to hash an assembly on the vessel while the assembly grows; `None` if the vessel can't. With `destination`,
+/// the same script can publish the file there at the end, if [`may_end`] allows it.
 pub(super) async fn hash_as_it_grows<'s>(
     session: &'s Session,
     version: &Version,

@@ -1,4 +1,4 @@
-//! Joining of complete parts into the assembly, while later parts are uploaded.
+//! Joins complete parts into the assembly, while later parts are uploaded.
 
 use std::ops::Range;
 
@@ -63,7 +63,9 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Makes the compressed ranges missing again that the vessel failed to expand, and removes their parts.
+    /// After the vessel failed to expand compressed parts, removes all compressed parts up to the end of `range` and
+    /// all unfinished ones, and marks their ranges as missing again. If the vessel's program is no longer trusted, does
+    /// the same with the later compressed parts.
     async fn send_again(&self, error: &RemoteError, range: Range<u64>) -> Result<(), Fault> {
         let (vessel, file) = (&self.session.link.settings.name, &self.version().path);
         self.session.link.compressor.failed();
@@ -82,7 +84,7 @@ impl<'a> PartsUpload<'a> {
     }
 }
 
-/// Returns whether parts could not be joined because a compressed one could not be expanded, as far as the error tells.
+/// Returns whether parts probably could not be joined because a compressed one could not be expanded.
 fn is_not_expanded(error: &RemoteError, parts: &[Part]) -> bool {
     let is_place = matches!(error.kind, ErrorKind::NoSpace { .. } | ErrorKind::Quota | ErrorKind::ReadOnly);
     !error.is_connection() && !is_place && parts.iter().any(|part| part.stream.is_some())

@@ -1,4 +1,5 @@
-//! Results of the checks whether directories' places on a vessel may receive deliveries.
+//! Remembers which places (the directories on a vessel to which a configured directory is delivered) were checked and
+//! may receive deliveries.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::fault::Fault;
 use crate::names::{DirectoryName, RemotePath};
 
-/// Results for one connection, by directory and place: the fault of a place that must not receive deliveries, otherwise
-/// `None`.
+/// Results of the checks on one connection, by directory and place: the fault if the place must not receive deliveries,
+/// otherwise `None`.
 #[derive(Default)]
 pub(super) struct KnownPlaces(Mutex<HashMap<(DirectoryName, RemotePath), Option<Fault>>>);
 

@@ -1,8 +1,9 @@
-//! A file that was moved on the shore is renamed on the vessel, if it is there as it was delivered and its earlier path
-//! is about to be deleted. Otherwise the file is copied or sent like any other.
+//! When a file was moved on the shore, renames it on the vessel, if it is unchanged there and its earlier path is about
+//! to be deleted. Otherwise the file is copied or sent like any other.
 //!
-//! Until the rename, the delivery is in the state `Uploading`, because in the state `Publishing`, a file that exists under
-//! neither name counts as consumed. If a crash follows the rename, the next attempt finds the file under its final name.
+//! Until the rename, the delivery is in the state `Uploading`: in the state `Publishing`, a file that exists under
+//! neither name counts as consumed by a program on the vessel. After a crash that followed the rename, the next attempt
+//! finds the file under its final name.
 
 use super::acknowledge::enter;
 use super::copy_source::{is_as_delivered, may_use, note_made_from};
@@ -44,7 +45,7 @@ pub(super) async fn move_file(
     let there = transfers.ledger.origin_there(&session.link.settings.name, delivery).await.map_err(|e| e.fault())?;
     let Some(held) = there.filter(|there| there.is_free).map(|there| there.held) else { return Ok(FileMove::No) };
     if held.version.stamp != version.stamp {
-        // It was changed since it was moved.
+        // The file was changed after the move.
         return Ok(FileMove::No);
     }
     let Ok(origin) = transfers.destination(&held.version) else { return Ok(FileMove::No) };
@@ -78,7 +79,7 @@ pub(super) async fn move_file(
     let moving = async {
         match session.remote.rename_over(&origin, destination, Some(version.stamp.size)).await {
             Err(e) if e.is_connection() => return Err(e.fault()),
-            // Both paths may be on different file systems.
+            // The two paths may be on different file systems.
             Err(e) => {
                 let vessel = &session.link.settings.name;
                 tracing::debug!(%vessel, file = %version.path, "Cannot move the file: {e}");
@@ -102,7 +103,7 @@ pub(super) async fn move_file(
     Ok(FileMove::Done)
 }
 
-/// Returns whether the result of a query shows the file as it was delivered.
+/// Returns whether a query found the file, with the size and time with which it was delivered.
 fn is_there(looked: Result<Option<Attrs>, RemoteError>, held: &HeldVersion) -> Result<bool, Fault> {
     match looked {
         Err(e) if e.is_connection() => Err(e.fault()),

@@ -1,7 +1,7 @@
-//! A directory that was moved on the shore is renamed on the vessel together with everything in it, in one step.
+//! When a directory was moved on the shore, renames it on the vessel, together with everything in it, in one step.
 //!
-//! The directory must contain exactly the entries that were delivered from here and moved with it, each as it was
-//! delivered. If anything else is there, or anything is missing, the directory is created under its new path, and its
+//! The directory on the vessel must contain exactly the entries that were delivered from here and moved with it, each
+//! unchanged. If there is any other entry, or one is missing, the directory is created under its new path, and its
 //! entries are moved one by one. After a crash that followed the rename, the same check is made at the new path.
 
 use std::collections::HashMap;
@@ -23,8 +23,8 @@ use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryId, DeliveryState, VersionKind};
 use crate::transport::{Attrs, RemoteError};
 
-/// Number of directories that are listed, and of links that are read, at once; more on a long path, where most of them only
-/// wait for round trips.
+/// Maximum number of pending queries: listings of directories and targets of links. More on a long path, where most
+/// queries only wait for round trips.
 const AT_ONCE: usize = 32;
 const AT_ONCE_FAR: usize = 256;
 
@@ -87,7 +87,7 @@ pub(super) async fn move_tree(transfers: &Transfers, delivery: &Delivery, place:
     }
     flush_name(session, place).await?;
     flush_name(session, &old).await?;
-    // Deletions below a directory come before that of the directory.
+    // The deletions of entries below a directory come before the deletion of the directory.
     let deliveries: Vec<DeliveryId> =
         entries.iter().map(|entry| entry.delivery).chain(entries.iter().rev().filter_map(|entry| entry.gone)).collect();
     transfers.ledger.acknowledge_moved(&deliveries).await.map_err(|e| e.fault())?;
@@ -100,8 +100,8 @@ pub(super) async fn move_tree(transfers: &Transfers, delivery: &Delivery, place:
     Ok(true)
 }
 
-/// Returns whether a directory on the vessel contains these entries, as they were delivered, and nothing else. The paths
-/// of the entries begin with `skipped` bytes for the directory itself.
+/// Returns whether a directory on the vessel contains these entries, unchanged since their delivery, and nothing else.
+/// The first `skipped` bytes of each entry's path are the path of the directory.
 async fn is_complete(
     transfers: &Transfers,
     root: &RemotePath,
@@ -110,7 +110,7 @@ async fn is_complete(
 ) -> Result<bool, Fault> {
     let session = &transfers.session;
     let at_once = if session.is_far() { AT_ONCE_FAR } else { AT_ONCE };
-    // The path of an entry below the directory.
+    // Returns the path of an entry relative to the directory.
     let below = |entry: &MovedEntry| entry.path.as_bytes().get(skipped + 1..).unwrap_or_default().to_vec();
     let mut expected: HashMap<Vec<u8>, HashMap<Vec<u8>, &MovedEntry>> = HashMap::new();
     for entry in entries {
@@ -126,9 +126,9 @@ async fn is_complete(
     }
     let at = |path: &[u8]| if path.is_empty() { root.clone() } else { root.join(path) };
     let (mut looks, mut same) = (FuturesUnordered::new(), true);
-    // A path is listed only if it is known to be a directory, because a refused open would look like too many open files.
-    // The listing of a directory tells which of its entries are directories. On a long path, each level would take several
-    // round trips, so for a deep tree the attributes of all directories are read first.
+    // A path is listed only if it is known to be a directory, because a refused open would look like too many open
+    // files. The listing of a directory tells which of its entries are directories. On a long path, each level would
+    // take several round trips, so for a deep tree the attributes of all directories are queried first.
     let mut directories: Vec<_> = expected.iter().collect();
     let depth = |path: &[u8]| if path.is_empty() { 0 } else { 1 + path.iter().filter(|byte| **byte == b'/').count() };
     directories.sort_unstable_by_key(|(above, _)| depth(above));

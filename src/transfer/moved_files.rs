@@ -1,5 +1,5 @@
-//! Files that take each other's names, such as two swapped files: a file gets its new name only after the deliveries of the
-//! other files have opened or copied the content that it replaces.
+//! Moved files that take each other's names, such as two swapped files: a file gets its new name only after the other
+//! deliveries have opened or copied the content that it replaces.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,15 @@ use super::transfers::Transfers;
 use crate::fault::Fault;
 use crate::records::Delivery;
 
-/// How long a delivery that replaces a file waits for another delivery that copies the file: while the other one is not
-/// running yet, and while it is running; and the interval of the checks. Without the copy, the other file is sent.
+/// How long a delivery that replaces a file waits for other deliveries that must copy this file first: while none of
+/// them is running, and while one is running; and the interval of the checks. Afterwards, the content can't be copied
+/// any more and is sent.
 const NOT_RUNNING: Duration = Duration::from_secs(3);
 const RUNNING: Duration = Duration::from_secs(600);
 const OFTEN: Duration = Duration::from_millis(20);
 
-/// Waits until no other delivery still needs the file that a delivery of a moved file is about to replace.
+/// Waits, for a limited time, until no other delivery needs the file that a delivery of a moved file is about to
+/// replace.
 pub(super) async fn wait_for_copies(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
     let (vessel, since) = (&transfers.session.link.settings.name, Instant::now());
     loop {

@@ -5,10 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::names::RemotePath;
 
-/// Maximum number of pairs of directories that are remembered. All are forgotten beyond it.
+/// Maximum number of pairs of directories that are remembered. Beyond it, all are forgotten.
 const MOST: usize = 1024;
 
-/// The directory of a file, and that of its clone.
+/// The directory of a file, and the directory of its clone.
 pub(super) type Pair = (RemotePath, RemotePath);
 
 /// Pairs of directories between which the vessel can't clone files.

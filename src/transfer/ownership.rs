@@ -1,5 +1,5 @@
-//! Ownership of files on the vessel: if another user has replaced an assembly, the new file is neither written to nor
-//! published.
+//! Ownership of files on the vessel: if another user has replaced an assembly, the replacement is neither written to
+//! nor published.
 
 use crate::fault::Fault;
 use crate::link::OURS;
@@ -62,7 +62,7 @@ pub(super) async fn may_resume(
     }
 }
 
-/// Returns whether a file may be written to, as [`may_resume`] does, by the output of a command.
+/// Returns like [`may_resume`] whether a file may be written to, but judges by the output of a command.
 pub(super) fn may_resume_listed(version: &Version, file: &Listed, leftovers: &Leftovers) -> bool {
     let is_foreign = |owner: u32| {
         let is_given = version.owner.is_some_and(|(given, _)| given == owner);
@@ -87,9 +87,9 @@ pub(super) async fn is_of_others_rights(
     Ok(!same && is_foreign(session, version, assembly, attrs).await.map_err(|e| e.fault())?)
 }
 
-/// Handles an error of setting a file's mode or time. If the file belongs to another user, that user has replaced it,
-/// and it must not be published. Otherwise the error is only logged, because a file system without modes (FAT) must not
-/// block the delivery.
+/// Handles an error of setting a file's mode or time. If the file belongs to another user, that user has replaced the
+/// assembly, and the file must not be published. Otherwise the error is only logged, because a file system without
+/// modes (FAT) must not block the delivery.
 pub(super) async fn check_attribute_error(
     session: &Session,
     version: &Version,

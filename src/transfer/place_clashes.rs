@@ -1,5 +1,6 @@
-//! Comparisons of places on a vessel that are impossible with the settings alone: a relative place with an absolute one,
-//! because only the vessel knows the login directory, and the places of two vessels that turn out to be the same host.
+//! Compares places (the directories on a vessel to which configured directories are delivered) that can't be compared
+//! with the settings alone: a relative place with an absolute one, because only the vessel knows the login directory,
+//! and the places of two vessels that turn out to be the same host.
 //!
 //! The same host key and account do not prove that two vessels are the same host, because hosts may be cloned from one
 //! image. So if places of two such vessels would clash, a file is created over one connection and looked up over the
@@ -62,8 +63,8 @@ impl Transfers {
         taken
     }
 
-    /// Returns these directories with their absolute places. Asks the vessel for the login directory at most once, because
-    /// each further session with the same account asks again.
+    /// Returns these directories with their absolute places. Asks the vessel for the login directory at most once,
+    /// because each further session with the same account calls this again.
     async fn located(&self, directories: Vec<Arc<Directory>>) -> Vec<Located> {
         let settings = &self.session.link.settings;
         let home = match directories.iter().all(|directory| is_absolute(settings, directory)) {
@@ -151,7 +152,7 @@ fn at_home(vessel: &settings::Vessel, home: Option<&RemotePath>, directories: Ve
     directories.into_iter().filter_map(place).collect()
 }
 
-/// Returns the directories whose places clash with the place of a directory before them, each with its fault.
+/// Returns the directories whose places clash with the place of an earlier directory in the list, each with its fault.
 pub(crate) fn clashes<'a>(vessel: &settings::Vessel, located: &'a [Located]) -> Vec<(&'a Arc<Directory>, Fault)> {
     let mut found = Vec::new();
     for (number, (directory, place)) in located.iter().enumerate() {

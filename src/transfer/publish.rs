@@ -98,7 +98,7 @@ pub(super) fn flushes_together(session: &Session) -> bool {
     session.remote.capabilities().sync_file_system
 }
 
-/// Flushes a file together with other files that wait to be flushed.
+/// Flushes a file in one command with other files that wait to be flushed.
 pub(super) async fn flush_together(session: &Session, path: &RemotePath) -> Result<(), Fault> {
     match session.commands.flush(path).await {
         Ok(true) => Ok(()),

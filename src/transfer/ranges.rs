@@ -7,7 +7,7 @@
 //! Each uploading part has a reserve, the bytes into which the part grows step by step. An idle uploader takes half of
 //! the largest reserve.
 //!
-//! A part may hold its range as a compressed stream; `streams` holds the steps with these.
+//! A part may hold its range as a compressed stream; the module `streams` handles such parts.
 
 mod streams;
 
@@ -63,9 +63,9 @@ pub(super) struct RangeMap {
     complete: Ranges,
     /// Starts of parts whose files may hold more bytes than the complete range of the part.
     ragged: BTreeSet<u64>,
-    /// The streams of the complete parts that are compressed, by the starts of their ranges.
+    /// The streams of complete parts that are compressed, by the starts of their ranges.
     streams: BTreeMap<u64, Stream>,
-    /// The unfinished streams, by the starts of their ranges, and the number of their bytes that the vessel has.
+    /// The unfinished streams, by the starts of their ranges, each with the number of its bytes that the vessel has.
     unfinished: BTreeMap<u64, (Stream, u64)>,
     missing: Ranges,
     /// Reserves into which uploading parts will grow; each begins at the current end of its part.
@@ -106,8 +106,9 @@ const SPREAD: u64 = 32 << 20;
 
 impl RangeMap {
     /// Creates the map of a file of `size` bytes, of which the first `joined` bytes are joined and others are in the
-    /// parts `held`. If two parts overlap, the overlapping bytes are taken from the later part, unless one of the two is
-    /// compressed. Also returns the useless parts: empty, too long, already joined, or within another part.
+    /// parts `held`. If two parts overlap, the overlapping bytes are taken from the later part. If the earlier part is
+    /// compressed, the later part is useless instead. Also returns the useless parts: empty, too long, or overlapping
+    /// with joined bytes or with another part that can't be shortened.
     pub(crate) fn new(
         size: u64,
         longest: u64,
@@ -136,7 +137,8 @@ impl RangeMap {
         (map, useless)
     }
 
-    /// Adds a part that the vessel holds. The bytes before `at` are accounted for. Returns the part if it is useless.
+    /// Adds a part that the vessel holds. All bytes before `at` are joined, held or missing already. Returns the part
+    /// if it is useless.
     fn hold(&mut self, at: &mut u64, part: HeldPart) -> Option<HeldPart> {
         let HeldPart { range, stream } = &part;
         let is_sound = !range.is_empty() && range.end <= self.size && stream.is_none_or(|(s, n)| 0 < n && n <= s.bytes);
@@ -157,8 +159,8 @@ impl RangeMap {
         None
     }
 
-    /// Shortens the part before `part`, which begins within it, so that it ends where `part` begins. Returns `false` if
-    /// that is impossible.
+    /// If `part` begins within the part before it, shortens that earlier part so that it ends where `part` begins.
+    /// Returns `false` if that is impossible.
     fn gives_way(&mut self, at: u64, part: &HeldPart) -> bool {
         let Some(mut last) = self.complete.0.last_entry() else { return false };
         let is_last = *last.get() == at && *last.key() < part.range.start && !self.streams.contains_key(last.key());
@@ -171,9 +173,9 @@ impl RangeMap {
     }
 
     /// Takes the beginning of the first missing range and reserves the bytes after it. The reserve shrinks towards the
-    /// end of the file, so that all `takers` finish at about the same time, but not below `worth` bytes if as many are
-    /// missing. If no range within `ahead` bytes of the joined bytes is missing, takes half of another piece's reserve.
-    /// Returns `None` if nothing can be taken.
+    /// end of the file, so that all `takers` finish at about the same time, but has at least `worth` bytes if so many
+    /// are missing. If no range within `ahead` bytes of the joined bytes is missing, takes half of another piece's
+    /// reserve. Returns `None` if nothing can be taken.
     pub(crate) fn take(&mut self, takers: usize, worth: u64) -> Option<Piece> {
         let worth = worth.clamp(self.shortest(), self.longest);
         let share = self.share(takers).max(worth);
@@ -231,7 +233,7 @@ impl RangeMap {
     }
 
     /// Extends a piece: an appended piece into the missing range after it, a part into its reserve. Returns `false` if
-    /// no bytes were left.
+    /// no bytes are left there.
     pub(super) fn lengthen(&mut self, piece: &mut Piece) -> bool {
         let step = self.shortest();
         let rest = if piece.next { &mut self.missing } else { &mut self.reserved };
@@ -250,7 +252,7 @@ impl RangeMap {
         std::mem::take(&mut self.ahead) > 0
     }
 
-    /// Returns whether parts may be uploaded, or only the bytes after the joined ones.
+    /// Returns whether parts may be uploaded; otherwise only the bytes after the joined ones may.
     pub(super) fn allows_parts(&self) -> bool {
         self.ahead > 0
     }
@@ -318,8 +320,8 @@ impl RangeMap {
         self.missing.bytes() + self.reserved.bytes()
     }
 
-    /// Returns whether no range is missing or being uploaded. A compressed part may turn out to be damaged, so its range
-    /// may be missing again until it is joined.
+    /// Returns whether no range is missing or being uploaded. Also `false` until all compressed parts are joined,
+    /// because a damaged one makes its range missing again.
     pub(super) fn is_uploaded(&self) -> bool {
         self.taken == 0 && self.missing.0.is_empty() && self.unfinished.is_empty() && self.streams.is_empty()
     }

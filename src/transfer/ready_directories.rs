@@ -22,7 +22,7 @@ pub(super) async fn make_ready(transfers: &Transfers) {
         if let Some(place) = place
             && let Err(fault) = session.make_dirs(&place).await
         {
-            // The first file that needs the directory reports it.
+            // The first file that needs the directory reports the error.
             tracing::debug!(vessel = %vessel.name, directory = %directory.name, "{fault}");
         }
     });

@@ -1,4 +1,4 @@
-//! Repair of chunks that arrived damaged.
+//! Repairs chunks that arrived damaged.
 
 use std::sync::atomic::Ordering;
 

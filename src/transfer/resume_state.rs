@@ -1,4 +1,4 @@
-//! Where an upload is resumed: the data of a file that unfinished attempts have left on the vessel.
+//! Where an upload resumes: queries the data of a file that unfinished attempts have left on the vessel.
 
 use bytes::Bytes;
 
@@ -36,7 +36,7 @@ struct Found {
     files: Vec<(Bytes, u64)>,
 }
 
-/// Finds out which data the vessel holds of a file.
+/// Queries which data of a file the vessel already holds.
 pub(crate) async fn resume_state(
     session: &Session,
     delivery: &Delivery,
@@ -49,7 +49,7 @@ pub(crate) async fn resume_state(
         Some(found) => Some(found),
         None => by_sftp(session, delivery, assembly).await?,
     };
-    // The vessel does not report the assembly's size, so the file is sent from the start.
+    // The vessel does not report the assembly's attributes, so the file is sent from the start.
     let Some(Found { assembly: found, files }) = found else { return Ok(ResumeState::default()) };
     if found == Some(None) {
         session.remote.remove(assembly).await.map_err(|e| e.fault())?;

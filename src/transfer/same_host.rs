@@ -4,7 +4,7 @@
 //! forwarded port or a hop. If it does, an assembly (a temporary file with a unique name) on the vessel also exists on
 //! the shore's own disk. So one lookup on that disk per directory and connection, before anything is published, is
 //! enough and costs no round trip. If a delivery needs no assembly, for example because the vessel seems to have the
-//! file already, one is created just for this check.
+//! file already, an assembly is created just for this check.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ use crate::settings::{self, Directory};
 /// Timeout for the lookup on the shore's own disk.
 const MOMENT: Duration = Duration::from_secs(5);
 
-/// Returns the result of the check for the current place of a delivery's directory on the vessel, or `None` if the
-/// place is unchecked. A reload may change the place.
+/// Returns the result of the check for the current place of a delivery's directory, its `RemoteLocation` on the vessel;
+/// `None` if the place is unchecked. A reload may change the place.
 fn known_of_place(transfers: &Transfers, delivery: &Delivery) -> Option<Option<Fault>> {
     let session = &transfers.session;
     let (directory, _) = transfers.directories.get(&delivery.version.directory)?;
     transfers.own_places.get(&directory.name, session.link.settings.remote_location(&directory))
 }
 
-/// Returns whether the place of the delivery's directory was checked and may be delivered to.
+/// Returns whether the place of the delivery's directory was checked and may receive deliveries.
 pub(super) fn is_known_elsewhere(transfers: &Transfers, delivery: &Delivery) -> bool {
     matches!(known_of_place(transfers, delivery), Some(None))
 }
@@ -44,7 +44,8 @@ pub(super) fn refuse_own_place(transfers: &Transfers, delivery: &Delivery) -> Re
     known_of_place(transfers, delivery).flatten().map_or(Ok(()), Err)
 }
 
-/// Checks the place like [`prove_elsewhere`], for deliveries without an assembly: creates one and removes it again.
+/// Checks the place like [`prove_elsewhere`], for deliveries without an assembly: creates an assembly and removes it
+/// again.
 pub(super) async fn prove_elsewhere_first(transfers: &Transfers, delivery: &Delivery) -> Result<(), Fault> {
     let session = &transfers.session;
     let assembly = transfers.assembly(delivery)?;

@@ -1,5 +1,5 @@
-//! The running deliveries of moved files, and whether their content on the vessel is secured: opened or copied, so that
-//! its earlier path may be replaced.
+//! The running deliveries of moved files, and whether the content of each on the vessel is secured: opened or copied,
+//! so that the file at the earlier path may be replaced.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,8 +1,8 @@
 //! Delivery of a small file in one round trip, through the loop in the vessel's shell.
 //!
-//! The ledger keeps the state `Uploading` until the loop has answered, because it is unknown until then whether anything
-//! has arrived. After a lost connection, the next attempt looks for the file under its final name. If a program on the
-//! vessel may consume files (`Consumed`), a marker in TempDir tells whether the rename was done.
+//! The ledger keeps the state `Uploading` until the loop has answered, because until then it is unknown whether
+//! anything has arrived. After a lost connection, the next attempt looks for the file under its final name. If a
+//! program on the vessel may consume files (`Consumed`), a marker in TempDir tells whether the loop renamed the file.
 
 use std::sync::PoisonError;
 
@@ -18,7 +18,7 @@ use crate::rights::CopyOf;
 use crate::settings::{Shell, SmallFiles, Verify};
 use crate::transport::{RemoteFile, SmallFile, takes_name};
 
-/// Files up to this size, in bytes, are sent without looking first whether the vessel has them already.
+/// Files up to this size, in bytes, are sent without checking first whether the vessel already has them.
 const BLIND: u64 = 32 << 10;
 
 /// The result of an attempt to send a file to the loop.
@@ -31,8 +31,8 @@ pub(super) enum Sent {
     No,
 }
 
-/// Keeps a loop beside large files; never returns. With `ahead`, first starts the loop that the first small file will
-/// need.
+/// Keeps a separate loop for small files while large files are sent; never returns. With `ahead`, first starts the loop
+/// that the first small file will need.
 pub(crate) async fn tend_loop(transfers: &Transfers, ahead: bool) {
     let session = &transfers.session;
     if ahead {
@@ -217,7 +217,7 @@ async fn prove_ahead(
     }
 }
 
-/// Returns whether something has the final name, so that the file may be there already.
+/// Returns whether the final name exists on the vessel, so that the file may be there already.
 async fn has_something(session: &Session, destination: &RemotePath) -> Result<bool, Fault> {
     match session.remote.look(destination).await {
         Ok(there) => Ok(there.is_some()),
@@ -226,8 +226,8 @@ async fn has_something(session: &Session, destination: &RemotePath) -> Result<bo
     }
 }
 
-/// Returns the path of the marker that shows that the loop has renamed a file, or was about to. Its name is that of a
-/// part that starts at the end of the file, which no upload creates.
+/// Returns the path of the marker that shows that the loop has renamed a file, or was about to. The marker has the name
+/// of a part that starts at the end of the file, because no upload creates such a part.
 pub(super) fn loop_marker(session: &Session, delivery: DeliveryId, size: u64) -> RemotePath {
     session.part(delivery, size)
 }

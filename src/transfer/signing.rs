@@ -1,4 +1,4 @@
-//! Signatures of versions: when they are computed, and that they are recorded in the ledger, so that later versions and
+//! Computes the signatures of versions when they are needed, and records them in the ledger, so that later versions and
 //! similar files can be sent as deltas.
 
 use std::sync::Arc;
@@ -84,8 +84,8 @@ pub(super) async fn keep_signature(
     if !needs_signature(transfers, version, there) {
         return Ok(());
     }
-    // If this version was compared with another file, its signature has the average block length of that file's
-    // signature.
+    // If this version was compared with another file, its recorded signature has the average block length of that
+    // file's signature. That is good enough if this length fits the version's size.
     let known = transfers.ledger.signature(version).await.map_err(|e| e.fault())?;
     let fits = |known: Signature| Signature::average_for(version.stamp.size, Some(known.average())) == known.average();
     if !known.is_some_and(fits) {

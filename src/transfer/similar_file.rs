@@ -1,9 +1,9 @@
-//! Finds other files on the vessel that have blocks of a version, such as a log that was rotated and then changed, or an
-//! image that was changed under a new name. Only the other blocks are sent.
+//! Finds other files on the vessel that have blocks of a version, for example a log that was rotated and then changed,
+//! or an image that was changed under a new name. Only the remaining blocks are sent.
 //!
 //! A few stretches of the source, about a 64th of it, are divided into blocks, which are looked up in the ledger among
-//! samples of the directory's signatures. Only if some are found is the whole source signed before it is sent. The
-//! result is verified by its hash, as with every delta.
+//! samples of the directory's signatures. The whole source is signed before it is sent only if some blocks are found.
+//! The result is verified by its hash, like every delta.
 
 use futures_util::future::try_join_all;
 use tokio::task::spawn_blocking;
@@ -25,12 +25,12 @@ use crate::transport::RemoteFile;
 /// Number of stretches of a source that are compared, and their length in blocks of average length.
 const STRETCHES: u64 = 8;
 const BLOCKS: u64 = 32;
-/// Number of bytes that are cut into blocks at once.
+/// Number of bytes that are divided into blocks at once.
 const PIECE: usize = 4 << 20;
-/// A delta that sends at most 1 of this many bytes is good enough; other files are not compared.
+/// A delta that sends at most 1/`GOOD` of the bytes is good enough, so other files are not compared.
 const GOOD: u64 = 8;
 
-/// A file on the vessel that has blocks of a version.
+/// An open file on the vessel that has blocks of a version.
 pub(super) struct OpenSimilar {
     found: SimilarFile,
     path: RemotePath,
@@ -44,7 +44,7 @@ impl OpenSimilar {
     }
 }
 
-/// Returns whether blocks of other files are searched: for large files, if the vessel can copy ranges.
+/// Returns whether other files are searched for blocks: for large files, if the vessel can copy ranges.
 pub(super) fn is_possible(transfers: &Transfers, delivery: &Delivery) -> bool {
     let (session, version) = (&transfers.session, &delivery.version);
     let is_large = version.kind == VersionKind::File && version.plan().count() > 1;
@@ -122,7 +122,7 @@ async fn some_blocks(version: &Version, source: &Source, averages: &[u32]) -> Re
     Ok(keys)
 }
 
-/// Plans to build a file from the one of these files that saves most bytes. Returns the plan and the index of that file.
+/// Plans to build a version from the file that saves most bytes. Returns the plan and the index of the file in `files`.
 pub(super) async fn plan(
     transfers: &Transfers,
     version: &Version,
@@ -144,7 +144,7 @@ pub(super) async fn plan(
     Ok(plans.min_by_key(|(delta, _)| delta.sent_bytes()))
 }
 
-/// Finds files with blocks of a version if the delta from its earlier version, `own`, is not good. The plan of that delta
+/// Finds files with blocks of a version, unless the delta from its earlier version, `own`, is good. Planning that delta
 /// has recorded the signature of the version, unless the vessel no longer has the earlier version.
 pub(super) async fn find_better(
     transfers: &Transfers,
@@ -160,7 +160,7 @@ pub(super) async fn find_better(
         return find(transfers, delivery).await;
     };
     let mut found = find_with(transfers, version, &signature.samples()).await?;
-    // Signing once more would cost another pass over the source.
+    // Comparing with another average length would require another pass over the source.
     found.retain(|file| file.found.signature.average() == signature.average());
     Ok(found)
 }

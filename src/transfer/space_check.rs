@@ -1,5 +1,5 @@
-//! Space on the vessel for a file: checked before the upload, and freed when there is too little. Which files wait after
-//! a place was found full is decided in `vessel/blocked_places`.
+//! Space on the vessel for a file: checked before the upload, and freed when there is too little. If a place is full,
+//! `vessel/blocked_places` decides which files wait.
 
 use super::acknowledge::enter;
 use super::transfers::Transfers;

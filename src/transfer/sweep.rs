@@ -1,5 +1,5 @@
-//! Removal of the remains of superseded deliveries from the vessel. Only files whose names identify them as temporary
-//! files of this instance are removed.
+//! Removes the remains of superseded deliveries from the vessel. Removes only files whose names identify them as
+//! temporary files of this instance.
 
 use std::collections::HashSet;
 use std::future::pending;
@@ -19,13 +19,13 @@ use crate::transport::RemoteError;
 const BATCH: u32 = 256;
 /// Number of parts removed concurrently.
 const AT_ONCE: usize = 64;
-/// How often the removal of a marker is tried.
+/// Maximum number of attempts to remove a marker.
 const TRIES: usize = 3;
 /// Number of assemblies removed concurrently.
 const ASSEMBLIES_AT_ONCE: usize = 32;
 
-/// The deliveries that are running in a session; clones share them. The sweep skips them, and checks them after its
-/// query to the ledger, because a delivery that was superseded while it runs may create its assembly again.
+/// The deliveries that are running in a session; clones share them. A sweep skips them, because a delivery that is
+/// superseded while it runs may create its assembly again. It must read them after its query to the ledger.
 #[derive(Clone, Default)]
 pub(crate) struct RunningDeliveries(Arc<Mutex<HashSet<DeliveryId>>>);
 
@@ -160,8 +160,8 @@ async fn sweep_one(transfers: &Transfers, one: &Remains) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Removes this instance's parts whose delivery is no longer open, even if the ledger lists no remains of it, and the
-/// probe file of a session that ended early.
+/// Removes this instance's parts whose delivery is no longer open, even if the ledger lists no remains of that
+/// delivery; and removes the probe file of a session that ended early.
 async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
     let session = &transfers.session;
     let listed = files_in_temp_dir(session).await;
@@ -193,17 +193,17 @@ pub(crate) async fn sweep_late(session: Arc<Session>, running: RunningDeliveries
     loop {
         let late = session.late_files.due().await;
         if running.contains(late.delivery) {
-            // This attempt may use the name.
+            // The running attempt may use the name, so the file is due again later.
             session.late_files.add(late.delivery, late.which, [late.path]);
         } else if tolerate(&session, remove_late(&session, &late).await).is_err() {
-            // The next session takes it over.
+            // The connection is lost. The next session takes over the late files.
             session.late_files.add(late.delivery, late.which, [late.path]);
             return pending().await;
         }
     }
 }
 
-/// Removes a late file, unless it holds what a later attempt continues with.
+/// Removes a late file, unless a later attempt may continue with it.
 async fn remove_late(session: &Session, late: &LateFile) -> Result<(), RemoteError> {
     let is_meant = match late.which {
         Which::Any => true,
@@ -275,7 +275,7 @@ async fn remove_assembly(transfers: &Transfers, remains: &Remains) -> Result<(),
     Ok(())
 }
 
-/// Removes an assembly, that of the loop in the vessel's shell, and the probe file beside them.
+/// Removes an assembly, the assembly of the loop in the vessel's shell, and the probe file beside them.
 pub(super) async fn remove_with_companions(session: &Session, assembly: &RemotePath) -> Result<(), RemoteError> {
     session.remote.remove(assembly).await?;
     session.remote.remove(&loop_assembly(assembly)).await?;

@@ -1,5 +1,5 @@
-//! State shared by the deliveries of one session: the connection, the ledger, the directories and the sources; and the
-//! paths, sources and digests that each version derives from them.
+//! State shared by the deliveries of one session: the connection, the ledger, the directories and the sources. Also
+//! derives the paths, the source and the digest of a version from it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ type Served = (Arc<settings::Directory>, Bell);
 #[derive(Clone, Default)]
 pub struct Directories {
     all: Arc<RwLock<HashMap<DirectoryName, Served>>>,
-    /// The directories that a person paused.
+    /// The directories that an operator paused.
     paused: Arc<RwLock<Arc<BTreeSet<DirectoryName>>>>,
     /// The number of calls of [`Directories::replace`] and [`Directories::pause`].
     replaced: Arc<AtomicU64>,
@@ -96,9 +96,9 @@ pub(crate) struct Transfers {
     pub(crate) directories: Directories,
     /// Cache of source files, shared with the other vessels.
     pub(crate) source_cache: SourceCache,
-    /// Markers of the loop for small files whose deliveries were acknowledged, to be removed.
+    /// Markers of the loop for small files that are to be removed, because their deliveries were acknowledged.
     pub(super) markers: Mutex<Vec<RemotePath>>,
-    /// Results of the checks whether directories' places on the vessel may receive deliveries.
+    /// For each directory's place on the vessel, whether it was checked and may receive deliveries.
     pub(super) own_places: KnownPlaces,
     /// The running deliveries of large files that were moved.
     pub(super) moved_files: SecuredFiles,
@@ -128,7 +128,8 @@ impl Transfers {
         }
     }
 
-    /// Waits until surely no other process uses the ledger. To be called right before a step that can't be taken back.
+    /// Waits until it is certain that no other process uses the ledger. Must be called right before a step that can't
+    /// be undone.
     pub(super) async fn surely_ours(&self) -> Result<(), Fault> {
         self.ledger.surely_ours().await.map_err(|e| e.fault())
     }

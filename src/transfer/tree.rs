@@ -176,7 +176,7 @@ pub(super) async fn deliver_gone(
     acknowledge(transfers, delivery, verified, started, None).await
 }
 
-/// Removes a directory that was delivered from here and is at the path of a file or link. Other entries need not be
+/// Removes a directory that was delivered from here and is at the path of a new file or link. Other entries need not be
 /// removed, because the rename replaces them.
 pub(super) async fn make_way(transfers: &Transfers, version: &Version, place: &RemotePath) -> Result<(), Fault> {
     let session = &transfers.session;
@@ -199,7 +199,7 @@ async fn is_about_to_empty(transfers: &Transfers, version: &Version) -> Result<b
     let (ledger, vessel, directory) = (&transfers.ledger, &session.link.settings.name, &version.directory);
     let at = std::slice::from_ref(&version.path);
     let below = ledger.current_below(directory, at).await.map_err(|e| e.fault())?;
-    // Open deliveries are queried last, so that deletions detected during the first query are found by the second.
+    // Open deliveries are queried last, so that this query finds deletions that are detected during the first one.
     Ok(below.iter().any(|one| one.traits.kind != VersionKind::Gone)
         || ledger.is_open_below(vessel, directory, &version.path).await.map_err(|e| e.fault())?)
 }
@@ -318,7 +318,7 @@ async fn remove_directory(transfers: &Transfers, version: &Version, place: &Remo
         let reason = format_args!("cannot remove {place} yet: files in it are still waiting to be deleted");
         return Err(Fault::attempt(reason).at(Pace::AtOnce));
     }
-    // The last entry may have been removed since the attempt above.
+    // The last entry may have been removed since the last attempt.
     match session.remote.remove_dir(place).await {
         Ok(()) => Ok(Cleared::Removed),
         Err(e) if e.is_connection() => Err(e.fault()),

@@ -1,4 +1,4 @@
-//! The result of a verification, and the digests of chunks that tell which of them are bad.
+//! The result of a verification, and the digests of a version's chunks, which show which chunks are bad.
 
 use super::transfers::{Transfers, source_changed, source_fault};
 use crate::digest::Digest;

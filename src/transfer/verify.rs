@@ -18,16 +18,16 @@ use crate::transport::{Attrs, GrowingHash, HashTool, OpenFlags, RemoteError};
 
 /// Number of concurrent reads when a file is read back.
 const READS: usize = 16;
-/// The same within a budget.
+/// Number of concurrent reads if the way has a budget.
 const READS_WITHIN_A_BUDGET: usize = 2;
 /// Maximum number of ranges hashed by one command.
 const RANGES: usize = 256;
 
-/// How often bad chunks are sent again before the file is parked.
+/// Maximum number of times that bad chunks are sent again before the file is parked.
 pub(super) const REPAIRS: usize = 3;
 
-/// Verifies the assembly and sends bad chunks again. Also returns whether chunks were sent again. `hash` is the
-/// vessel's own hash, computed while the assembly grew.
+/// Verifies the assembly and sends bad chunks again. Also returns whether it sent chunks again. `hash` is the vessel's
+/// own hash, computed while the assembly grew.
 pub(super) async fn verify_and_repair(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -93,8 +93,8 @@ pub(super) async fn verify_small(
     Ok(verified)
 }
 
-/// Verifies a file on the vessel against a version: by a hash that the vessel computes, or by reading the file back, as
-/// `Verify` of the vessel says.
+/// Verifies a file on the vessel against a version: by a hash that the vessel computes, by reading the file back, or by
+/// its size, depending on `Verify` and on what the vessel can do.
 pub(crate) async fn verify(transfers: &Transfers, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
     let session = &transfers.session;
     let wanted = transfers.digest(version).await?;
@@ -167,7 +167,7 @@ async fn read_back(
     Ok(Verdict::Bad(differing(&chunk_digests(transfers, version, wanted).await?, &digests.chunks)))
 }
 
-/// Compares the sizes: if the account is allowed to write but not to read, or with `Verify = size`.
+/// Compares the sizes, with `Verify = size`, or if the account is allowed to write but not to read.
 async fn compare_sizes(session: &Session, version: &Version, path: &RemotePath) -> Result<Verdict, Fault> {
     match session.remote.look(path).await {
         Ok(Some(Attrs { size: Some(size), .. })) if size == version.stamp.size => Ok(Verdict::Good(Verified::BySize)),
@@ -189,7 +189,8 @@ async fn digests_of(
     let mut hasher = FileHasher::new(version.chunk_size);
     let size = version.stamp.size;
     let offsets = (0..size.div_ceil(u64::from(per_read))).map(|index| index * u64::from(per_read));
-    // The last read checks for bytes beyond the expected end, with which the file differs even if all chunks are good.
+    // The last read checks for bytes beyond the expected end, because with such bytes the file differs even if all
+    // chunks are good.
     let pieces = offsets.chain([size]).map(|at| {
         let (file, length) = (file.clone(), u64::from(per_read).min(size - at));
         async move {

@@ -43,7 +43,7 @@ impl HashTool {
     }
 }
 
-/// A directory's modification time and owners, which both SFTP and a shell report.
+/// Those attributes of a directory that both SFTP and a shell report: its modification time, user and group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Landmark {
     pub(super) changed: u32,
@@ -66,7 +66,8 @@ pub struct Capabilities {
     pub sync: bool,
     /// Whether `dd` copies ranges at any offset (`skip_bytes`, `count_bytes`).
     pub dd_ranges: bool,
-    /// Whether `cp` can be told to clone files (`--reflink`), which depends on the file system, too.
+    /// Whether `cp` has the option `--reflink`, which clones files. Whether a clone succeeds also depends on the file
+    /// system.
     pub clones: bool,
     /// The best format that a program on the vessel expands; `None`: files are not sent compressed.
     pub decompressor: Option<Codec>,
@@ -75,8 +76,7 @@ pub struct Capabilities {
     /// The command that, with a number appended, reads exactly that many bytes from its standard input; `None` if the
     /// shell cannot receive whole files (see [`file_loop`](super::file_loop)).
     pub(super) exact_read: Option<&'static str>,
-    /// The attributes of the root and of the login directory, which show whether SFTP and the shell access the same
-    /// files.
+    /// The attributes of the root and of the login directory, which show whether SFTP and the shell see the same files.
     pub(super) landmarks: Option<[Landmark; 2]>,
     /// The mapping of SFTP's paths to the shell's paths, if they differ.
     pub(super) tree: Option<Tree>,
@@ -85,8 +85,8 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Probes the vessel's shell. Waits at most `deadline` for the result. On a `long` path, spends some bytes to get the
-    /// result a round trip earlier.
+    /// Probes the vessel's shell. Waits at most `deadline` for the result. If the round-trip time is `long`, requests
+    /// extra output, so that the result arrives a round trip earlier.
     ///
     /// # Errors
     /// When there is no shell, or the shell does not answer in time. The probe may have ended the connection.
@@ -103,8 +103,8 @@ impl Capabilities {
         shell(self) == shell(other)
     }
 
-    /// Returns the capabilities of a target on this host: all SFTP requests, but no shell, because files are written in
-    /// order and read back.
+    /// Returns the capabilities of a target on this host: all SFTP requests, but no shell. A shell is not needed,
+    /// because files are written in order and read back.
     pub(super) fn of_this_host() -> Self {
         const OFFERED: [&str; 5] = [
             "posix-rename@openssh.com",
@@ -207,7 +207,7 @@ impl fmt::Display for Capabilities {
 /// with SFTP packets or not at all, so only a shell prints this line.
 const GREETING: &[u8] = b"contentmonster has a shell";
 
-/// The text that the probe lets the decompressors expand.
+/// The text that each decompressor must output when the probe runs it on the compressed sample.
 const SAMPLE: &[u8] = b"contentmonster";
 
 /// Returns the sample as the octal escapes of `printf`, compressed.
@@ -248,12 +248,12 @@ fn probe_script() -> Script {
     let script = script.code("sync --help 2>&1 | grep -q -e -f -e -df && echo sync -f\n");
     let script =
         script.code("stat -c 'landmark %Y %u %g' / . 2>/dev/null || stat -f 'landmark %m %u %g' / . 2>/dev/null\n");
-    // The probe compares the output, because a busybox that does not support these flags copies other bytes.
+    // The probe compares the output, because a busybox whose `dd` does not support these flags copies other bytes.
     let script = script.code("printf abcdef | dd bs=4 iflag=skip_bytes,count_bytes skip=1 count=3 2>/dev/null | ");
     let script = script.code("grep -q '^bcd$' && echo dd ranges\n");
     let script = script.code("cp --help 2>&1 | grep -q -e --reflink && echo cp reflink\n");
-    // The test shows that the command reads no more bytes than it should: in a stream of several files, further bytes
-    // belong to the next file. `mv -T` is required, because it does not move into a directory that has the name of the
+    // Tests that the command reads no more bytes than requested: in a stream of several files, further bytes belong to
+    // the next file. Also requires `mv -T`, which does not move the file into a directory that has the name of the
     // destination.
     let script = script.code("printf abcdef | { head -c 3 >/dev/null; cat; } | grep -q '^def$' && echo exact head\n");
     let script = script.code("printf abcdef | { dd bs=64k iflag=fullblock,count_bytes count=3 >/dev/null; cat; } ");
@@ -263,7 +263,7 @@ fn probe_script() -> Script {
     )
 }
 
-/// The commands that read a number of bytes exactly, by the names that the probe prints.
+/// The commands that read exactly a given number of bytes, by the names that the probe prints for them.
 const EXACT_READS: [(&[u8], &str); 2] =
     [(b"exact head", "head -c "), (b"exact dd", "dd bs=64k iflag=fullblock,count_bytes 2>/dev/null count=")];
 
@@ -356,7 +356,7 @@ mod tests {
         for codec in Codec::ALL {
             let script = format!("printf '{}' | {}", compressed_sample(codec), codec.command());
             let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
-            // zstd may be missing here.
+            // The host that runs the test may lack zstd.
             assert!(
                 output.stdout == SAMPLE || codec == Codec::Zstd && output.stdout.is_empty(),
                 "{codec:?}: {output:?}"

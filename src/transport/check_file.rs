@@ -1,4 +1,4 @@
-//! Hashes of files that the vessel computes without a shell, with the SFTP extension `check-file`.
+//! Lets a vessel hash files without a shell, by the SFTP extension `check-file`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::names::RemotePath;
 use crate::settings::Vessel;
 
-/// The lowest rate, in bytes per second, at which a vessel is assumed to hash.
+/// The lowest rate, in bytes per second, at which a vessel is expected to hash.
 const SLOWEST: u64 = 2 << 20;
 
 /// Returns how long a vessel may need to hash `bytes` bytes.
@@ -23,8 +23,8 @@ fn time_for(bytes: u64) -> Duration {
 }
 
 impl SftpChannel {
-    /// Opens a channel on a new connection that lasts while the vessel hashes `bytes` bytes and meanwhile answers
-    /// nothing, not even keepalive requests: some servers handle all requests of a connection one after the other.
+    /// Opens a channel on a new connection that survives even if the vessel answers nothing, not even keepalive
+    /// requests, while it hashes `bytes` bytes: some servers handle all requests of a connection one after the other.
     ///
     /// # Errors
     /// The same errors as those of [`Remote::connect`].
@@ -40,7 +40,7 @@ impl SftpChannel {
         Self::connect(&Arc::new(vessel), environment, None).await
     }
 
-    /// Returns whether the vessel knows the extension, by its answer to a request for the hash of a directory.
+    /// Returns whether the vessel knows the extension: it must not reject a request to hash a directory as unsupported.
     pub(super) async fn knows_check_file(&self) -> bool {
         let Files::Sftp(sftp) = self.files() else { return false };
         match sftp.check_file(b".", (0, 0), Duration::ZERO).await {
@@ -52,8 +52,8 @@ impl SftpChannel {
 }
 
 impl Remote {
-    /// Returns whether the vessel may hash files by `check-file`. Whether it does so correctly is only shown by a hash
-    /// that is known.
+    /// Returns whether `check-file` may be used. Only a comparison with a known hash shows whether the vessel hashes
+    /// correctly.
     pub fn checks_files(&self) -> bool {
         self.capabilities().check_file && !self.0.refuses_check_file.load(Ordering::Relaxed)
     }
@@ -64,8 +64,9 @@ impl Remote {
         self.0.refuses_check_file.store(true, Ordering::Relaxed);
     }
 
-    /// Requests the vessel to hash `length` bytes of a file from an offset; a length of 0 means up to the end. `bytes`
-    /// is the number of bytes to hash. Returns `None` if the vessel refuses.
+    /// Requests the vessel to hash a range of a file: its offset and its length, where the length 0 means up to the end
+    /// of the file. `bytes` is the number of bytes to hash. Returns `None` if the vessel refuses, or its reply is not a
+    /// SHA-256.
     ///
     /// # Errors
     /// When the connection is lost, or no reply arrives in time.

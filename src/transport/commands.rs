@@ -1,5 +1,5 @@
-//! Operations that the vessel's own programs perform: joining parts, hashing, flushing. For a target on this host,
-//! files are flushed by system calls instead.
+//! Operations for which the vessel runs its own programs: joining parts, hashing, flushing. For a target on this host,
+//! system calls flush the files instead.
 
 use std::ops::Range;
 
@@ -16,22 +16,23 @@ use crate::names::RemotePath;
 /// A piece of data to append to a file.
 #[derive(Clone, Debug)]
 pub enum Ingredient {
-    /// A whole part, which is removed afterwards.
+    /// The whole content of a part, which is removed afterwards.
     Part(RemotePath),
-    /// A part that is a compressed stream. It is expanded, and removed afterwards.
+    /// The decompressed content of a part that holds a compressed stream. The part is removed afterwards.
     Compressed(RemotePath, Codec),
-    /// A range of another file. The other file is kept.
+    /// A range of bytes of another file, which is kept.
     Range(Range<u64>),
 }
 
 impl Remote {
-    /// Appends parts and ranges of the file `other` to a file, in this order, and removes the parts. `range` is the
-    /// range of `file` that the appended data fills. A missing file is created, readable only by its owner.
+    /// Appends the `ingredients` to a file in this order, and removes the parts among them. Ranges are read from the
+    /// file `other`. `range` is the range of `file` that the appended data fills. A missing file is created, accessible
+    /// only to its owner.
     ///
     /// # Errors
     /// Among others when the file's size is not `range.start` before, or not `range.end` afterwards, for example
-    /// because a `cat` of an earlier session still writes to the file. The file may contain some of the appended data;
-    /// its size tells how much.
+    /// because a `cat` of an earlier session still writes to the file. After an error, the file may contain some of the
+    /// appended data; its size tells how much.
     pub async fn build(
         &self,
         file: &RemotePath,
@@ -49,7 +50,7 @@ impl Remote {
         let script = other.iter().fold(script, |script, other| self.range_of(script, other)).code("{ :\n");
         let script = ingredients.iter().fold(script, |script, ingredient| match ingredient {
             Ingredient::Part(part) => script.code("cat").path(self.in_shell(part).as_bytes()).code("\n"),
-            // The program reads its standard input, so that the file's name does not matter to it.
+            // The decompressor reads its standard input, so it does not depend on the part's name.
             Ingredient::Compressed(part, codec) => {
                 script.code(codec.command()).code(" <").path(self.in_shell(part).as_bytes()).code("\n")
             }
@@ -73,8 +74,9 @@ impl Remote {
         Err(RemoteError::new(kind, format_args!("joining parts into {file}"), output.error_text()))
     }
 
-    /// Clones a file of `bytes`, so that both files share their bytes on the disk until one of them changes. The new file is
-    /// readable and writable by its owner only. Returns `false`, and leaves no new file, if the vessel can't.
+    /// Clones the file `from`, which has `bytes` bytes: both files share their blocks on the disk until one of them
+    /// changes. Only the owner can read and write the new file. Returns `false`, and leaves no new file, if the vessel
+    /// can't clone the file.
     ///
     /// # Errors
     /// When the command could not be run.
@@ -87,7 +89,8 @@ impl Remote {
         Ok(self.run(script, "cloning a file", bytes).await?.is_success())
     }
 
-    /// Adds the shell function `range`, which prints a number of bytes of a file from an offset.
+    /// Adds the definition of the shell function `range`, which prints a range of `file`. Its arguments are the offset
+    /// and the number of bytes.
     fn range_of(&self, script: Script, file: &RemotePath) -> Script {
         if self.capabilities().dd_ranges {
             let dd = "range() { dd bs=256k iflag=skip_bytes,count_bytes skip=$1 count=$2 2>/dev/null <";
@@ -115,12 +118,12 @@ impl Remote {
         self.hashes(script, path, 1, bytes).await.map(|digests| digests[0])
     }
 
-    /// Hashes many files on the vessel, `bytes` in total, and returns `None` for each unreadable file. First flushes
-    /// the file systems of the `flush` paths, if any, and returns whether the flush succeeded.
+    /// Hashes many files on the vessel, `bytes` bytes in total. The digest of an unreadable file is `None`. First
+    /// flushes the file systems of the `flush` paths, if any, and returns whether the flush succeeded.
     ///
     /// One process hashes all files, because starting a process costs more than hashing a small file. Each file is
     /// hashed by its own process if the number of digests differs from the number of files, or if a name contains a
-    /// line break, because a line of a name may look like a digest.
+    /// line break: a line of such a name may look like a digest.
     pub async fn hash_many(
         &self,
         tool: HashTool,
@@ -129,7 +132,7 @@ impl Remote {
         flush: &[&RemotePath],
     ) -> Result<(Vec<Option<Digest>>, bool), RemoteError> {
         let digest = |line: &[u8]| {
-            // `sha256sum` starts the line of an escaped name with a backslash.
+            // `sha256sum` starts a line with a backslash if it escapes the name of the file.
             let line = line.strip_prefix(b"\\").unwrap_or(line);
             line.get(..64).and_then(Digest::from_hex)
         };
@@ -144,7 +147,8 @@ impl Remote {
         let output = self.run(script, "hashing on the vessel", bytes).await?;
         let flushed = output.lines().next() == Some(b"flushed");
         let digests: Vec<_> = output.lines().filter_map(digest).map(Some).collect();
-        // `openssl` prints names unchanged, so a line of a name may look like a digest and hide that a file is missing.
+        // `openssl` prints names unchanged. If a name contains a line break, one of its lines may look like a digest
+        // and hide that a file is missing.
         let has_lines = paths.iter().any(|path| path.as_bytes().contains(&b'\n'));
         if digests.len() == paths.len() && !has_lines {
             return Ok((digests, flushed));
@@ -210,7 +214,7 @@ impl Remote {
         links.ok_or_else(|| RemoteError::new(ErrorKind::Failed, what, output.error_text()))
     }
 
-    /// Flushes files or directories to the vessel's disk with `sync`.
+    /// Flushes files or directories to the vessel's disk: on a vessel with `sync`, on this host by system calls.
     pub async fn sync(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
         match self.main_channel().files() {
             Files::Disk(disk) => flush_here(disk, paths, false).await,

@@ -24,14 +24,15 @@ use crate::settings::{self, Vessel};
 type Asking = AbortOnDropHandle<Answer>;
 
 impl Remote {
-    /// Connects, logs in, starts SFTP and determines the vessel's capabilities. Reports the progress to the followers
-    /// of `lead`. For a target on this host, only opens its directories.
+    /// Connects, logs in, starts SFTP and determines the vessel's capabilities. Reports the progress to the connections
+    /// that follow `lead`. For a target on this host, only opens its directories.
     ///
-    /// The shell is probed concurrently. This function waits only briefly for the result, and the shell is used once it
-    /// has answered. A shell that is known from an earlier connection is used at once, which saves about 0.5 s on a
-    /// long path. A known shell is still probed, and the connection ends if the shell's capabilities have changed.
+    /// The shell is probed concurrently. This function waits only briefly for the result; if the shell answers later,
+    /// it is used from then on. A shell that is known from an earlier connection is used at once, which saves about 0.5
+    /// s if the round-trip time is long. A known shell is still probed, and the connection ends if the shell's
+    /// capabilities have changed.
     ///
-    /// If the probe ends the connection, connects again and uses no shell.
+    /// If the probe ends the connection, this function connects again and uses no shell.
     ///
     /// # Errors
     /// [`ConnectError`], with the reason and the remedy.
@@ -72,7 +73,8 @@ impl Remote {
             Ok((remote, true)) => return Ok(remote),
             Ok((_, false)) => {}
             Err(e) if !known.asks() => return Err(e),
-            // A server that ends the connection because of the probe may close the channel of SFTP long before.
+            // A server that ends the connection because of the probe may close the SFTP channel long before the
+            // connection.
             Err(ConnectError::NoSftp { .. }) => {}
             Err(e) if !known::ended(&connection).await => return Err(e),
             Err(_) => {}
@@ -89,8 +91,8 @@ impl Remote {
         Ok(remote)
     }
 
-    /// Starts SFTP on a connection, and probes the shell if it is not known. The returned value is `false` if the probe
-    /// ended the connection. The login's turn ends when both SFTP and the shell have answered.
+    /// Starts SFTP on a connection, and probes the shell if it is not known. The returned `bool` is `false` if the
+    /// probe ended the connection. The login's turn ends when both SFTP and the shell have answered.
     async fn begin(
         vessel: &Arc<Vessel>,
         connection: &Connection,
@@ -145,8 +147,8 @@ impl Remote {
         Self(Arc::new(Inner { ssh, channel, basic, full, timeout, known, refuses_check_file }))
     }
 
-    /// Ends the login's turn in the login limit, because everything that the login starts on the vessel is running.
-    /// Later shells wait for turns of their own.
+    /// Ends the login's turn in the login limit, because all programs that the login starts on the vessel are running.
+    /// Later shells wait for their own turns.
     fn has_started(&self, admission: Admission) {
         if let Some(ssh) = &self.0.ssh {
             ssh.shells.begin_in_turn(admission.ready());
@@ -170,13 +172,13 @@ impl Remote {
         let Capabilities { extensions, limits, landmarks, check_file, .. } = self.0.basic.clone();
         let full = Capabilities { extensions, limits, landmarks, check_file, ..found };
         self.remember(KnownShell::Found(Box::new(full.clone())));
-        // Fails only if the value is already set, but each connection sets it only once.
+        // `set` fails only if the value is already set, but each connection sets it only once.
         let _ = self.0.full.set(full);
     }
 
     /// Determines where the shell finds SFTP's files, and returns the shell's capabilities with this mapping. Returns
-    /// `None` if the shell does not find the files. If the root and the login directory have the same attributes in
-    /// SFTP and in the shell, no probe file is needed.
+    /// `None` if the shell does not find the files. No probe file is needed if SFTP and the shell report the same
+    /// attributes for the root and the login directory.
     async fn compare_trees(&self, found: &Capabilities) -> Option<Capabilities> {
         let ssh = self.0.ssh.as_ref()?;
         let is_alike = self.0.basic.landmarks.zip(found.landmarks).is_some_and(|(sftp, shell)| sftp == shell);
@@ -248,7 +250,7 @@ impl Remote {
         }
     }
 
-    /// Returns the knowledge about the shell that the next connection starts with.
+    /// Returns what is known about the shell, for the next connection.
     pub fn known_shell(&self) -> KnownShell {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

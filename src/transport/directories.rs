@@ -12,7 +12,8 @@ use crate::names::RemotePath;
 
 /// The permission bits of directories that [`Remote::make_dirs`] creates.
 const MODE: u32 = 0o755;
-/// Round-trip time from which on a request that may be unnecessary costs less than waiting for another request's reply.
+/// From this round-trip time on, a request that may turn out unnecessary costs less than waiting for the reply to an
+/// earlier request.
 const LONG: Duration = Duration::from_millis(20);
 
 impl Remote {
@@ -27,13 +28,14 @@ impl Remote {
         self.make_dirs_noting(path, &mut Vec::new()).await
     }
 
-    /// Creates directories as [`Self::make_dirs`] does, and adds the created directories to `made`, the deepest first,
-    /// even if the function fails later.
+    /// Creates a directory and its missing parents, as [`Self::make_dirs`] does. Adds the created directories to
+    /// `made`, the deepest first, even if a later step fails.
     pub async fn make_dirs_noting(&self, path: &RemotePath, made: &mut Vec<RemotePath>) -> Result<(), RemoteError> {
         let mut missing = Vec::new();
         let mut next = Some(path.clone());
         while let Some(directory) = next {
-            // On a long path, the directory is created in the same burst. An existing one stays as it is.
+            // If the round-trip time is long, the query and the creation are sent together. The creation does not
+            // change an existing directory.
             let ahead = async {
                 match self.main_channel().round_trip() >= LONG {
                     true => self.make_dir(&directory, MODE).await.is_ok(),
@@ -135,8 +137,8 @@ fn usable(directory: &RemotePath, attrs: &Attrs) -> Result<(), RemoteError> {
         // An SFTP server follows the link and reports its target. For a target on this host, links are not followed.
         (ErrorKind::Link, "the path is a symbolic link, which Transport = local does not follow")
     } else {
-        // A directory at the source may have replaced this file, which is then about to be deleted, so a retry can
-        // succeed.
+        // On the shore, a directory may have replaced this file. The file here is then about to be deleted, so a retry
+        // can succeed.
         (ErrorKind::Failed, "the path is not a directory")
     };
     Err(RemoteError::new(kind, format_args!("using {directory}"), why))

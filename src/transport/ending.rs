@@ -1,9 +1,9 @@
 //! Completes a file by one script: hash, size, mode, time, flush, rename, and flush of the directory in one round trip.
-//! Over SFTP these steps cost four.
+//! Over SFTP, these steps cost four round trips.
 //!
 //! Each step depends on the step before it, so a file gets its final name only if it has the digest and was flushed.
-//! The script continues if the connection breaks. So that it can't replace a newer version much later, it leaves the
-//! rename to its caller after a deadline.
+//! The script continues even if the connection breaks. It must not replace a newer version much later, so after a
+//! deadline it does not rename the file and leaves the rename to its caller.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::shell::Script;
 use crate::digest::Digest;
 use crate::names::RemotePath;
 
-/// The name of the operation in errors.
+/// The names of the operations in errors.
 const WHAT: &str = "ending a file on the vessel";
 const HASHING: &str = "hashing on the vessel";
 
@@ -40,7 +40,7 @@ pub struct Ending<'a> {
     pub mode: u32,
     /// The modification time in seconds since 1970.
     pub modified: u32,
-    /// How long after the request the rename may begin; more than 10 s counts as 10 s. With less than a second, the file is
+    /// How long after the request the rename may begin; more than 10 s counts as 10 s. If less than 1 s, the file is
     /// not published.
     pub within: Duration,
 }
@@ -48,11 +48,11 @@ pub struct Ending<'a> {
 /// The state of a file after the script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It has its final name, and is flushed.
+    /// The file has its final name and is flushed.
     Published,
-    /// Its content is right, but a later step failed, as the text tells, or took too long.
+    /// The content is right, but a later step failed or took too long. The text gives the reason.
     Verified(String),
-    /// Its content or size is wrong, or it can't be read, as the text tells.
+    /// The content or the size is wrong, or the file can't be read. The text gives the reason.
     Not(String),
 }
 
@@ -85,7 +85,8 @@ impl GrowingHash<'_> {
         digest.ok_or_else(|| RemoteError::new(ErrorKind::Failed, HASHING, output.error_text()))
     }
 
-    /// Completes and publishes the file if it has the digest. The paths must be those with which the hash was started.
+    /// Completes and publishes the file if it has the digest. The paths must be those that were passed to
+    /// [`Remote::hash_as_it_grows`].
     ///
     /// # Errors
     /// After an error, it is unknown which steps were done.
@@ -102,8 +103,9 @@ impl GrowingHash<'_> {
     }
 }
 
-/// Adds the steps after the hash. The shell variable `h` holds the hash, `s` the expected hash, `m` the mode, `t` the time.
-/// The rename must begin within `e` seconds after the time `b`. `touch -c` opens no file for writing.
+/// Adds the steps after the hash. The shell variable `h` holds the hash, `s` the expected hash, `m` the mode, `t` the
+/// time. The rename must begin within `e` seconds after the time `b`. `touch -c` sets the time without opening the file
+/// for writing.
 fn end(script: Script, size: u64, assembly: &RemotePath, destination: &RemotePath) -> Script {
     let directory = destination.parent().unwrap_or_else(|| RemotePath::new(".")).join(".");
     let (assembly, destination) = (assembly.as_bytes(), destination.as_bytes());
@@ -158,7 +160,7 @@ impl Remote {
     /// Starts to hash a file that is still being written, and reads each byte once, so that the digest is available
     /// soon after the last byte. Must only be used for a file that is appended to and not changed otherwise.
     ///
-    /// With `ending`, its final name and its size, the file can be published at the end.
+    /// `ending` is the final name and the size, if the file may be published by [`GrowingHash::publish`] at the end.
     pub async fn hash_as_it_grows(
         &self,
         tool: HashTool,
@@ -193,12 +195,12 @@ mod tests {
 
     use super::*;
 
-    /// Ends a file in a real `sh`. `change` makes something wrong before.
+    /// Runs the script for a file in a real `sh`. `change` first changes the destination or the expected attributes.
     fn run(name: &str, change: impl FnOnce(&std::path::Path, &mut Ending<'_>)) -> (Ended, tempfile::TempDir) {
         run_begun(name, "$(date +%s)", change)
     }
 
-    /// Ends a file by a script that was begun at a time.
+    /// Runs the script as `run` does, with the shell expression `begun` as its start time.
     fn run_begun(
         name: &str,
         begun: &str,

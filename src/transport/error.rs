@@ -7,7 +7,7 @@ use super::sftp::SftpError;
 use crate::fault::{Cause, Fault, Pace};
 use crate::text::{duration, excerpt};
 
-/// The kind of a failure, as far as the vessel's answers distinguish them.
+/// The kind of a failure, as precise as the vessel's answers allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The file does not exist.
@@ -140,18 +140,19 @@ impl RemoteError {
 /// The reason why a connection attempt failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// A target on this host is missing, for example because its disk is not mounted.
+    /// A target on this host, or the socket of a vessel that dials in, can't be used, for example because a disk is not
+    /// mounted.
     #[error("{why}")]
     Away {
-        /// The missing directory or mount, and the reason.
+        /// The directory, mount or socket, and the reason.
         why: String,
         /// The remedy for the operator.
         remedy: String,
     },
-    /// The vessel, which dials in, has no tunnel to this host.
+    /// The vessel is to dial in, but no tunnel from it to this host is open.
     #[error("the vessel has not dialled in at {place}: {why}")]
     NotDialledIn {
-        /// The socket.
+        /// The path of the tunnel's socket.
         place: String,
         /// The state of the socket.
         why: String,
@@ -164,8 +165,8 @@ pub enum ConnectError {
         /// The network error.
         why: String,
     },
-    /// The host accepts the connection and sends nothing, because the host hangs, or because a device in front of it
-    /// accepts connections for it.
+    /// The host accepts the connection but sends nothing, because the host hangs, or because a device in front of it
+    /// accepts connections in its place.
     #[error("{place} accepts connections, but sends nothing: {why}")]
     Mute {
         /// Address and port of the host.

@@ -1,7 +1,7 @@
 //! Runs scripts in the vessel's `sh`.
 //!
-//! Starting a command costs two round trips, a process, and the run of the account's profile, often 0.5 s. So a few
-//! shells are kept, each a plain `sh` that reads scripts one after another from its standard input.
+//! Starting a command costs two round trips, a process, and the run of the account's profile, often 0.5 s. To avoid
+//! this cost, a few shells stay open, each a plain `sh` that reads scripts one after another from its standard input.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -19,12 +19,13 @@ use crate::text::excerpt;
 
 /// The maximum output of a script, in bytes. No script needs more.
 const MOST_OUTPUT: usize = 1 << 20;
-/// Prints more bytes than a TCP segment holds. Without it, the end of a script's output may arrive a round trip later: the
-/// server's Nagle algorithm holds a part of a segment back until everything sent before is acknowledged. A program of its
-/// own prints the bytes, so that the server has put the script's output into an SSH packet by then.
+/// A command that prints 1,500 zero bytes, more than a TCP segment holds. Without them, the end of a script's output
+/// may arrive a round trip later: the server's Nagle algorithm holds back a partly filled segment until all earlier
+/// data is acknowledged. A separate program prints the bytes, so that the server has put the script's output into an
+/// SSH packet by then.
 pub(crate) const PADDING: &str = "dd if=/dev/zero bs=1500 count=1 2>/dev/null\n";
-/// The maximum number of shells on one connection. Together with the SFTP channel, they stay well below the 10 sessions
-/// that OpenSSH allows (`MaxSessions`).
+/// The maximum number of shells on one connection. The shells and the SFTP channel together stay well below the 10
+/// sessions that OpenSSH allows (`MaxSessions`).
 const SHELLS: usize = 5;
 
 /// The result of a script: standard output and standard error, interleaved, and the exit status.
@@ -71,9 +72,9 @@ pub(crate) struct Shells {
     connection: Connection,
     idle: Mutex<Vec<Shell>>,
     places: Semaphore,
-    /// The number of shells that may exist, which falls when the vessel refuses a shell.
+    /// The maximum number of shells, which falls when the vessel refuses a shell.
     most: AtomicUsize,
-    /// The limit for shells that are started after the login; set once the login has ended.
+    /// Limits the shells that are started after the login. Set once the login has ended.
     starts: OnceLock<Starts>,
 }
 
@@ -88,15 +89,15 @@ impl Shells {
         }
     }
 
-    /// From this call on, a new shell queues with the logins and shells of other vessels on the same host. Earlier
-    /// shells use the login's slot.
+    /// From this call on, a new shell waits for its turn among the logins and shells of other vessels on the same host.
+    /// Shells that were started earlier use the turn of the login.
     pub(crate) fn begin_in_turn(&self, starts: Starts) {
         // Only the first call has an effect, because each connection logs in only once.
         let _ = self.starts.set(starts);
     }
 
-    /// Waits for a turn to start a shell, or returns `None` if no turn is needed. The deadlines of scripts do not
-    /// include this time.
+    /// Waits for a turn to start a shell, or returns `None` if no turn is needed: a shell is idle, or the login has not
+    /// ended. The deadlines of scripts do not include this wait.
     pub(crate) async fn turn(&self) -> Option<StartTurn> {
         let starts = self.starts.get().filter(|_| self.idle().is_empty())?;
         Some(starts.turn().await)
@@ -143,7 +144,8 @@ impl Shells {
     /// Starts a script that reads lines from its standard input. `what` names the script in errors.
     ///
     /// # Errors
-    /// Among others when no second shell is available, because the caller may need one before it can end this script.
+    /// Among others when no second shell is available, because the caller may have to run another script before it can
+    /// end this one.
     pub(crate) async fn start(
         &self,
         script: Script,
@@ -170,11 +172,11 @@ impl Shells {
         tokio::time::timeout(deadline, starting).await.unwrap_or_else(|_| Err(RemoteError::silent(what, deadline)))
     }
 
-    /// Starts a script that reads its own input for as long as the connection lasts, in a shell of its own. `what` names
-    /// the script in errors. The script must end when it reads an empty line.
+    /// Starts a script in a shell of its own, where the script runs and reads its input for as long as the connection
+    /// lasts. `what` names the script in errors. The script must end when it reads an empty line.
     ///
     /// # Errors
-    /// As [`start`](Self::start).
+    /// The same errors as those of [`start`](Self::start).
     pub(super) async fn dedicate(
         self: &Arc<Self>,
         script: Script,
@@ -185,7 +187,7 @@ impl Shells {
         let starting = async {
             let script = script.into_bytes();
             let (place, mut shell, kept) = self.take(what).await?;
-            // The script starts while a second shell is opened, which saves two round trips.
+            // Starts the script and opens a second shell concurrently, which saves two round trips.
             let (begun, spare) = tokio::join!(shell.begin(&script, what), self.have_a_spare(what));
             match begun {
                 Err(_) if kept && !self.connection.is_closed() => {
@@ -200,7 +202,7 @@ impl Shells {
                 self.idle().push(shell);
                 return Err(e);
             }
-            // The shell leaves the pool, but occupies its place until it ends.
+            // The shell leaves the pool, but counts towards the limit until it ends.
             place.forget();
             let Shell { reader, input, heard, .. } = shell;
             Ok(Dedicated { reader, input: Some(input), heard, shells: self.clone() })
@@ -285,7 +287,7 @@ impl Running<'_> {
     }
 }
 
-/// A shell that runs one script for the rest of its life.
+/// A shell that runs a single script until the shell ends.
 pub(super) struct Dedicated {
     pub(super) reader: ChannelReadHalf,
     pub(super) input: Option<ShellInput>,
@@ -337,8 +339,8 @@ impl Shell {
         Ok(Self { reader, input: ShellInput(Some(writer)), mark, heard: Vec::new() })
     }
 
-    /// Starts a script that reads lines, and waits until it runs, because a shell reads ahead and would consume lines
-    /// that arrive earlier.
+    /// Starts a script that reads lines, and waits until the script runs. The shell reads ahead, so it would consume
+    /// lines that arrive before that.
     async fn begin(&mut self, script: &[u8], what: &str) -> Result<(), RemoteError> {
         self.send(framed(script, &self.mark, ""), what).await?;
         self.hear(what, |heard, mark| begin_in(heard, mark).map(|_| ())).await
@@ -364,8 +366,8 @@ impl Shell {
                     return Err(RemoteError::new(ErrorKind::Unsupported, what, "the account has no shell"));
                 }
                 Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return Err(closed(what, "the shell has exited")),
-                // The standard error of the profile. The standard error of scripts is redirected to their standard
-                // output.
+                // Ignores the standard error of the account's profile. Scripts redirect their standard error to their
+                // standard output.
                 Some(_) => {}
             }
         }
@@ -404,7 +406,7 @@ mod tests {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
-    /// Runs these scripts in a real `sh`, after a line of output such as a profile may print.
+    /// Runs the scripts in a real `sh` that first prints a line, as a profile may do. Returns the output.
     fn through_sh(scripts: &[&str]) -> Vec<u8> {
         let mut sh = Command::new("sh").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut input = sh.stdin.take().unwrap();

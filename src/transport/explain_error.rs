@@ -1,11 +1,11 @@
-//! Finds out why a write failed, because SFTP reports "failure" alike for a full disk, a read-only disk and a name that
-//! is too long.
+//! Finds out why a write failed. SFTP reports the same status "failure" for a full disk, a read-only file system and a
+//! name that is too long.
 
 use super::error::{ErrorKind, RemoteError};
 use super::remote::Remote;
 use crate::names::RemotePath;
 
-/// The longest name and the longest path on Linux and the BSDs, in bytes.
+/// The longest name on Linux and the BSDs, and the longest path on Linux, in bytes. The BSDs allow only shorter paths.
 const LONGEST_NAME: usize = 255;
 const LONGEST_PATH: usize = 4095;
 
@@ -20,9 +20,8 @@ fn name_too_long(at: &RemotePath) -> RemoteError {
 }
 
 impl Remote {
-    /// Replaces the error of a failed write to `at` by a more specific one, if the reason can be found. SFTP reports
-    /// "failure" alike for a full disk, a read-only disk and a name that is too long. `needed` is how many bytes were
-    /// still to be written.
+    /// Replaces the error of a failed write to `at` by a more specific one, if the reason can be found. `needed` is the
+    /// number of bytes that were still to be written.
     pub async fn explain(&self, error: RemoteError, at: &RemotePath, needed: u64) -> RemoteError {
         let error = self.explain_by_place(error, at, needed).await;
         let is_odd = std::str::from_utf8(at.as_bytes()).is_err();
@@ -38,7 +37,7 @@ impl Remote {
         if !matches!(error.kind, ErrorKind::Failed | ErrorKind::BadName | ErrorKind::NoSpace { .. }) {
             return error;
         }
-        // The length is checked first, because a name that is too long would make the request for free space fail, too.
+        // Checks the length first, because the request for free space also fails for a name that is too long.
         if longest_name_in(at) > LONGEST_NAME || at.as_bytes().len() > LONGEST_PATH {
             return name_too_long(at);
         }

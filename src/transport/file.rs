@@ -18,14 +18,14 @@ pub struct RemoteFile(Arc<OpenFile>);
 struct OpenFile {
     opened: Opened,
     path: RemotePath,
-    /// The number of the way that the channel goes over.
+    /// The number of the way (one of several routes to the vessel) that the channel uses.
     route: usize,
     closed: AtomicBool,
 }
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        // A server may allow only some hundred open handles, and failed operations must not use them up.
+        // A server may allow only some hundred open handles, so failed operations must not leave any open.
         if !self.closed.load(Ordering::Acquire)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -60,12 +60,12 @@ impl RemoteFile {
         RemoteError::from_sftp(error, format_args!("{doing} {}", self.0.path))
     }
 
-    /// Creates a handle for an opened file and its path, on a channel that goes over a way.
+    /// Creates a handle for an opened file. `route` is the number of the way that its channel uses.
     pub(super) fn new(opened: Opened, path: RemotePath, route: usize) -> Self {
         Self(Arc::new(OpenFile { opened, path, route, closed: AtomicBool::new(false) }))
     }
 
-    /// Returns the [number of the way](super::SftpChannel::route) that the file's channel goes over.
+    /// Returns the [number of the way](super::SftpChannel::route) that the file's channel uses.
     pub fn route(&self) -> usize {
         self.0.route
     }
@@ -95,8 +95,8 @@ impl RemoteFile {
         Ok(Sent { write: copied.map_err(|e| self.error(&e, "copying to"))?, path: self.0.path.clone(), length })
     }
 
-    /// Fills `length` bytes from `offset` on with zeros. These bytes must be after the current end of the file. Sends
-    /// only the last byte, which leaves a hole before it.
+    /// Fills `length` bytes from `offset` on with zeros. The range must begin at or after the current end of the file.
+    /// Sends only the last byte, so the vessel fills the range before it with zeros (a hole).
     pub async fn send_zeros(&self, offset: u64, length: u64) -> Result<Sent, RemoteError> {
         let sent = self.send(offset + length - 1, Bytes::from_static(&[0])).await?;
         Ok(Sent { length, ..sent })

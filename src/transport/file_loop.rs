@@ -1,12 +1,13 @@
-//! Delivers small files through a loop in the vessel's shell, each in one round trip.
+//! Delivers small files through a script that loops in the vessel's shell, each file in one round trip.
 //!
-//! By SFTP a small file needs six round trips: look, open, write, verify, rename, flush. The loop receives a header and
-//! the file's bytes on its standard input, does the same steps itself, and prints one line. Many files may be on their
-//! way at once.
+//! Over SFTP, a small file needs six round trips: query, open, write, verify, rename, flush. The loop receives a header
+//! and the file's bytes on its standard input, does the same steps itself, and prints one line. Many files may be in
+//! flight at once.
 //!
-//! A stream of files and commands must not be mixed up. The loop reads its input line by line and each body by exact
-//! count. Each header begins with a random word, and the loop ends at the first line that does not, so no byte of a file
-//! is ever run as a command. If the input breaks off, the file's hash differs, and its name never appears.
+//! The content of a file must never be taken for a command. The loop reads its input line by line, and each file's
+//! content by its exact length. Each header begins with a random word, and the loop ends at the first header that does
+//! not, so no byte of a file is ever run as a command. If the input breaks off, the file's hash differs, and the file
+//! never gets its final name.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,23 +29,25 @@ use crate::names::RemotePath;
 
 /// The name of the operation in errors.
 const WHAT: &str = "sending a file to the vessel's shell";
-/// The maximum length of a line of output. Only the commands' error messages are longer than the loop's own lines.
+/// The maximum length of a line of output in bytes. The loop's own lines are much shorter; only error messages of
+/// commands may be long.
 const MOST_LINE: usize = 64 << 10;
 
-/// Number of bytes that must be acknowledged within a deadline for the connection to count as still sending.
+/// Number of bytes that must be acknowledged within a deadline if the connection is to count as still sending.
 const MOVES: u64 = 16 << 10;
-/// Upper bound of the bytes that are acknowledged before a file's own bytes: other files in the loop, channel and
-/// socket buffers, and protocol overhead.
+/// Upper bound of the bytes that are acknowledged before a file's own bytes: those of other files in the loop, of
+/// channel and socket buffers, and protocol overhead.
 const MOST_AHEAD: u64 = 4 << 20;
 
-/// A small file, and where it goes.
+/// A small file and its destination.
 pub struct SmallFile {
     /// The temporary name beside the destination; it must not exist.
     pub assembly: RemotePath,
     /// The final name.
     pub destination: RemotePath,
-    /// An empty file that is created right before the rename. If a connection breaks and neither of the two names above
-    /// is there, this file tells whether the rename was done. It stays until somebody removes it.
+    /// An empty file that the loop creates right before the rename. If the connection breaks and neither the assembly
+    /// nor the destination exists afterwards, the existence of the marker tells whether the rename was done. The loop
+    /// does not remove the marker after the rename.
     pub marker: Option<RemotePath>,
     /// The permission bits.
     pub mode: u32,
@@ -54,17 +57,17 @@ pub struct SmallFile {
     pub digest: Digest,
     /// The number of bytes.
     pub size: u64,
-    /// The bytes.
+    /// The content, in pieces.
     pub content: Vec<Bytes>,
     /// Whether the loop asks before it publishes the file, which costs another round trip.
     pub asks: bool,
 }
 
-/// A file on its way to the loop.
+/// A file that was given to the loop and whose result is pending.
 pub struct Flight<'a> {
     file_loop: &'a FileLoop,
     deadline: Duration,
-    /// The bytes that the vessel had acknowledged on the connection when the file was given to the loop.
+    /// The number of bytes that the vessel had acknowledged on the connection when the file was given to the loop.
     acknowledged: u64,
     size: u64,
     asked: oneshot::Receiver<()>,
@@ -72,7 +75,7 @@ pub struct Flight<'a> {
     answered: oneshot::Receiver<bool>,
 }
 
-/// A file to send, with the channel ends through which the tasks talk to its [`Flight`].
+/// A file to send, with the channel ends that connect the sending task to the file's [`Flight`].
 struct Sending {
     file: SmallFile,
     expected: Expected,
@@ -80,9 +83,9 @@ struct Sending {
     asked: oneshot::Receiver<()>,
 }
 
-/// The answers that are expected for one file.
+/// The channels through which the loop's answers for one file are passed on.
 struct Expected {
-    /// Notified when the loop asks whether to publish the file; received by the flight and by the sending task.
+    /// Notified when the loop asks whether to publish the file: one for the [`Flight`], one for the sending task.
     asks: Vec<oneshot::Sender<()>>,
     answer: oneshot::Sender<bool>,
 }
@@ -95,7 +98,7 @@ pub struct FileLoop {
     _tasks: [AbortOnDropHandle<()>; 2],
 }
 
-/// The files on their way, in the order in which they were sent; `None` once the loop has ended.
+/// The files in flight, in the order in which they were sent; `None` once the loop has ended.
 #[derive(Clone)]
 struct Awaited(Arc<Mutex<Option<VecDeque<Expected>>>>);
 
@@ -134,20 +137,21 @@ impl Awaited {
 }
 
 impl Capabilities {
-    /// Returns whether the vessel's shell can receive whole files. It must be able to flush them, because the loop's
-    /// files are published without a request over SFTP.
+    /// Returns whether the vessel's shell can receive whole files. The shell itself must be able to flush them, because
+    /// the loop publishes files without a request over SFTP.
     pub fn receives_files(&self) -> bool {
         self.shell && self.sync && self.exact_read.is_some() && self.hash_tool.is_some()
     }
 }
 
-/// Returns the loop. Each header is a line with the word, size, mode, time, digest and `ask` or `-`, followed by a line
-/// for each name: assembly, destination, and marker or an empty line. With `ask`, the loop prints `ready` before it
-/// publishes the file, and goes on when it reads `go`.
+/// Returns the loop's script. Each header begins with a line that holds the word, size, mode, time, digest and `ask` or
+/// `-`. One line for each path follows: assembly, destination, and marker (or an empty line). With `ask`, the loop
+/// prints `ready` before it publishes the file, and continues only if it reads `go`.
 ///
-/// The steps stop at the first that fails. The name appears only after the content, as read from the disk, has the
-/// digest, and after it was flushed. A body that could not be read to its end leaves the rest of the input undefined,
-/// so the loop exits. `set -C` creates files exclusively, so no file or link of that name is written through.
+/// If one step fails, the later steps are skipped. The file gets its final name only after its content, read back from
+/// the assembly, has the digest, and after it was flushed. If the content could not be read to its end, the rest of the
+/// input is undefined, so the loop exits. `set -C` makes the shell create files exclusively, so the loop never writes
+/// through an existing file or link of that name.
 fn script(word: &str, exact_read: &'static str, tool: HashTool) -> Script {
     let script =
         Script::new().code("umask 077; set -C; export LC_ALL=C\nwhile IFS=' ' read -r d n m t s q && [ \"$d\" =");
@@ -165,7 +169,8 @@ fn script(word: &str, exact_read: &'static str, tool: HashTool) -> Script {
     script.word(word).code(" $r; done\n")
 }
 
-/// Returns a path as the loop's shell uses it. `None` if it can't be a line of the header, or would be an option.
+/// Returns a path as the loop's shell uses it, with `./` before a leading `-`, so that no command parses it as an
+/// option. `None` if the path is empty or contains a line break, because a header can't hold it then.
 fn line_of(remote: &Remote, path: &RemotePath) -> Option<Vec<u8>> {
     let path = remote.in_shell(path);
     let bytes = path.as_bytes();
@@ -175,7 +180,7 @@ fn line_of(remote: &Remote, path: &RemotePath) -> Option<Vec<u8>> {
     Some(if bytes.starts_with(b"-") { [b"./", bytes].concat() } else { bytes.to_vec() })
 }
 
-/// Returns whether the loop can receive a file at this path.
+/// Returns whether the loop can receive a file at this path. A line break would break the header.
 pub fn takes_name(path: &RemotePath) -> bool {
     !path.as_bytes().contains(&b'\n')
 }
@@ -196,7 +201,7 @@ impl FileLoop {
     /// Starts the loop, which takes one or two round trips.
     ///
     /// # Errors
-    /// Among others when the vessel's shell can't receive files, or no shell is free.
+    /// Among others when the vessel's shell can't receive files, or all shells are in use.
     pub async fn start(remote: &Remote) -> Result<Self, RemoteError> {
         let unsupported = |why: &str| RemoteError::new(ErrorKind::Unsupported, WHAT, why);
         let capabilities = remote.capabilities();
@@ -250,22 +255,23 @@ fn ended() -> RemoteError {
 }
 
 impl Flight<'_> {
-    /// Waits until the loop asks whether to publish the file. Returns `false` if it does not ask, because it has ended,
-    /// or has refused the file.
+    /// Waits until the loop asks whether to publish the file. Returns `false` if the loop does not ask, because it has
+    /// ended or has refused the file.
     pub async fn asked(&mut self) -> bool {
         let mut asked = std::mem::replace(&mut self.asked, oneshot::channel().1);
         match self.patiently(&mut asked).await {
             Some(asked) => asked.is_ok(),
             None => {
-                // No task waits for the answer of a shell that did not ask in time.
+                // The loop counts as ended, so that no task waits for a shell that did not ask in time.
                 self.file_loop.awaited.end();
                 false
             }
         }
     }
 
-    /// Waits for the shell. A deadline that passes without its answer counts only if the file no longer moves: on a
-    /// slow link, the bytes of a file take longer than any shell. `None` if the shell does not answer.
+    /// Waits for an answer of the shell. When the deadline passes, waits for another deadline as long as the file's
+    /// bytes are still being acknowledged, because on a slow link the transfer takes longer than the shell's work.
+    /// Returns `None` if the shell does not answer.
     async fn patiently<T>(&self, mut answer: impl Future<Output = T> + Unpin) -> Option<T> {
         let mut before = self.acknowledged;
         loop {
@@ -282,7 +288,7 @@ impl Flight<'_> {
         }
     }
 
-    /// Answers the loop's question.
+    /// Answers the loop's question whether to publish the file.
     pub fn publish(&mut self, publish: bool) {
         if let Some(go) = self.go.take() {
             // The result is ignored, because the loop may have ended.
@@ -290,8 +296,8 @@ impl Flight<'_> {
         }
     }
 
-    /// Waits until the loop has published the file. Returns `false` if the vessel refused one of the steps, or the file
-    /// was not to be published; then neither the assembly nor the marker is left.
+    /// Waits until the loop has published the file. Returns `false` if a step failed on the vessel, or if the caller
+    /// decided not to publish the file. In both cases, neither the assembly nor the marker is left.
     ///
     /// # Errors
     /// When the loop has ended, or does not answer in time. Then it is unknown whether the file was published.
@@ -300,7 +306,7 @@ impl Flight<'_> {
         match self.patiently(&mut answered).await {
             Some(answer) => answer.map_err(|_| ended()),
             None => {
-                // No more files are sent to a shell that does not answer.
+                // The loop counts as ended, so that no more files are sent to a shell that does not answer.
                 self.file_loop.awaited.end();
                 let why = format_args!("no answer for {}", crate::text::duration(self.deadline));
                 Err(RemoteError::new(ErrorKind::Failed, WHAT, why))
@@ -309,8 +315,8 @@ impl Flight<'_> {
     }
 }
 
-/// Sends the files one after another. A task of its own, because a file that is sent only in part would end the loop,
-/// and deliveries may be cancelled at any point.
+/// Sends the files one after another. Runs as a separate task, because deliveries may be cancelled at any point, and a
+/// file that is sent only in part would end the loop.
 async fn send_all(
     remote: Remote,
     input: ShellInput,
@@ -335,8 +341,8 @@ async fn send_all(
                 return;
             }
         }
-        // The answer follows the file, so no other file is sent before it. Without a question, the loop has refused the
-        // file.
+        // The loop reads the answer right after the file, so no other file is sent before the answer. If the loop does
+        // not ask, it has refused the file.
         if file.asks && asked.await.is_ok() {
             let answer = if go.await.unwrap_or(false) { "go\n" } else { "stop\n" };
             if input.say(Bytes::from_static(answer.as_bytes()), WHAT).await.is_err() {
@@ -350,7 +356,7 @@ async fn send_all(
 /// Receives the loop's answers until it ends.
 async fn hear(mut shell: Dedicated, awaited: Awaited, word: String) {
     let mut heard = std::mem::take(&mut shell.heard);
-    // Output before the start of the loop comes from the account's profile.
+    // Discards the output before the start of the loop, which comes from the account's profile.
     heard.clear();
     loop {
         match shell.reader.wait().await {
@@ -375,11 +381,11 @@ async fn hear(mut shell: Dedicated, awaited: Awaited, word: String) {
     awaited.end();
 }
 
-/// The meaning of a line of the loop about the first file in flight.
+/// The meaning of a line that the loop prints. Each line is about the first file in flight.
 enum Said {
-    /// The loop asks whether to publish it.
+    /// The loop asks whether to publish the file.
     Ready,
-    /// It was delivered, or it was not.
+    /// The loop has finished with the file. `true`: the file was delivered.
     Done(bool),
 }
 

@@ -14,7 +14,7 @@ use super::sftp::{Attrs, Handle, OpenFlags, SentWrite, Sftp, SftpError, Space};
 /// The size of one write to a target on this host, in bytes.
 const PIECE: u64 = 256 << 10;
 
-/// The implementation that handles file requests; cheap to clone.
+/// The implementation that handles file requests: an SFTP server or this host's disk. Cheap to clone.
 #[derive(Clone)]
 pub(super) enum Files {
     Sftp(Sftp),
@@ -153,7 +153,7 @@ impl Files {
         }
     }
 
-    /// Waits until a reply is pending; never returns for a target on this host.
+    /// Waits until at least one request is waiting for its reply; never returns for a target on this host.
     pub(super) async fn asked(&self) {
         match self {
             Self::Sftp(sftp) => sftp.asked().await,

@@ -1,7 +1,7 @@
 //! Determines where the vessel's shell finds SFTP's files.
 //!
 //! SFTP creates a probe file with random content, and the shell searches for the file below some directories that may
-//! be SFTP's root. Only if the shell finds the file, the two show the same files.
+//! be SFTP's root. If the shell does not find the file, SFTP and the shell do not show the same files.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use super::tree::Tree;
 use crate::names::RemotePath;
 
 impl Remote {
-    /// Returns the path by which the vessel's shell finds the file that SFTP has at `path`.
+    /// Returns the shell's path of the file that has the path `path` in SFTP.
     pub(super) fn in_shell<'a>(&self, path: &'a RemotePath) -> Cow<'a, RemotePath> {
         match &self.capabilities().tree {
             None => Cow::Borrowed(path),
@@ -25,8 +25,9 @@ impl Remote {
         }
     }
 
-    /// Determines where the shell finds SFTP's files, with a temporary probe file. Returns `None` if the shell does not
-    /// find the file, or if no file can be created. `places` are directories in which the file may be created.
+    /// Determines where the shell finds SFTP's files, by means of a temporary probe file. Returns `None` if the shell
+    /// does not find the file, or if no file can be created. `places` are the directories in which the file may be
+    /// created.
     pub(super) async fn find_tree(&self, shells: &Shells, places: &[RemotePath]) -> Result<Option<Tree>, RemoteError> {
         let home = self.real_path(&RemotePath::new(".")).await?;
         let absolute = |place: &RemotePath| match place.as_bytes() {

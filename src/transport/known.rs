@@ -13,7 +13,7 @@ use super::exec::Shells;
 use super::sftp_channel::SftpChannel;
 use super::ssh::Connection;
 
-/// A new connection waits for the shell for the longer of two times: `PATIENCE`, or `PATIENT_ROUND_TRIPS` round trips.
+/// How long a new connection waits for the shell: `PATIENCE` or `PATIENT_ROUND_TRIPS` round trips, whichever is longer.
 /// The account's profile may take much longer; the shell is then used once it has answered.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENT_ROUND_TRIPS: u32 = 10;
@@ -69,8 +69,8 @@ pub(super) async fn ask(shells: Arc<Shells>, connection: Connection) -> Answer {
     }
 }
 
-/// Waits briefly for the end of the whole connection, and returns whether it has ended. The end of a channel may be
-/// noticed before the end of its connection.
+/// Waits briefly for the end of the whole connection, and returns whether it has ended. When a connection ends, the end
+/// of one of its channels may be noticed first.
 pub(super) async fn ended(connection: &Connection) -> bool {
     let closed = async {
         while !connection.is_closed() {
@@ -84,7 +84,7 @@ pub(super) async fn ended(connection: &Connection) -> bool {
     }
 }
 
-/// Returns how long a new connection with this channel waits for its shell.
+/// Returns how long a new connection waits for its shell. `channel` is the connection's SFTP channel.
 pub(super) fn patience(channel: &SftpChannel) -> Duration {
     PATIENCE.max(channel.round_trip() * PATIENT_ROUND_TRIPS)
 }

@@ -1,5 +1,5 @@
-//! Queries all that is left of an unfinished file by one command. Over SFTP that takes up to eight round trips: status of
-//! the assembly and of its directory, listing of TempDir, owner of new files, number of links.
+//! Finds the remains of an unfinished file by one command. Over SFTP, this takes up to eight round trips: status of the
+//! assembly and of its directory, listing of TempDir, owner of new files, number of links.
 
 use bytes::Bytes;
 
@@ -14,37 +14,37 @@ const WHAT: &str = "looking for an unfinished file on the vessel";
 /// The attributes of a path that `ls -ldn` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// Whether it is a regular file.
+    /// Whether the path is a regular file.
     pub is_file: bool,
     /// The permission bits.
     pub mode: u32,
     /// The number of hard links.
     pub links: u64,
-    /// The number of the user to whom it belongs.
+    /// The user id of the owner.
     pub owner: u32,
-    /// The number of bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
 /// The remains of an unfinished file on a vessel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
-    /// The assembly; `None` if there is none.
+    /// The assembly (the unfinished file under its temporary name); `None` if there is none.
     pub assembly: Option<Listed>,
     /// The directory of the assembly, with links resolved.
     pub directory: Option<Listed>,
-    /// The user to whom new files in that directory belong.
+    /// The user id of the owner that new files in that directory get.
     pub us: Option<u32>,
-    /// The names and sizes of parts.
+    /// The names of the parts in TempDir, and their sizes in bytes.
     pub parts: Vec<(Bytes, u64)>,
 }
 
 impl Remote {
-    /// Queries the assembly, the owner of a file `probe` that is created beside it and removed again, and the files in
-    /// `temp_dir` whose names begin with `prefix`.
+    /// Queries the assembly, its directory, and the files in `temp_dir` whose names begin with `prefix`. To find the
+    /// owner of new files, creates the file `probe` beside the assembly and removes it again.
     ///
     /// # Errors
-    /// Among others when the vessel's `ls` prints something else than expected.
+    /// Among others when the vessel's `ls` prints its lines in an unexpected format.
     pub async fn find_leftovers(
         &self,
         assembly: &RemotePath,
@@ -82,14 +82,14 @@ fn parse(output: &[u8]) -> Option<Leftovers> {
                     leftovers.parts.push((Bytes::copy_from_slice(name), file.size));
                 }
             }
-            // A name with a line break.
+            // A further line of a name with a line break is ignored.
             _ => {}
         }
     }
     (section == 4).then_some(leftovers)
 }
 
-/// Parses a line of `ls -ldn`; also returns its last word.
+/// Parses a line of `ls -ldn`. Also returns the last word of the line: the end of the name.
 fn listed(line: &[u8]) -> Option<(Listed, &[u8])> {
     let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
     let number = |word: Option<&[u8]>| std::str::from_utf8(word?).ok()?.parse::<u64>().ok();
@@ -97,12 +97,12 @@ fn listed(line: &[u8]) -> Option<(Listed, &[u8])> {
     let (links, owner, _group, size) = (number(words.next())?, number(words.next())?, words.next()?, words.next()?);
     let (kind, mode) = (*kind_and_mode.first()?, mode(kind_and_mode.get(1..10)?)?);
     let owner = u32::try_from(owner).ok()?;
-    // Devices have two numbers in place of a size.
+    // For a device, `ls` prints two device numbers in place of the size.
     let size = number(Some(size)).unwrap_or_default();
     Some((Listed { is_file: kind == b'-', mode, links, owner, size }, words.next_back()?))
 }
 
-/// Returns the permission bits that the nine letters stand for.
+/// Converts the nine letters that `ls` prints, such as `rwxr-x---`, to permission bits.
 fn mode(letters: &[u8]) -> Option<u32> {
     let mut mode = 0;
     for (index, letter) in letters.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! [`Remote`] is a connected vessel with its operations, whose errors name the file or directory.
+//! [`Remote`] is a connected vessel, with the operations on it. The errors of the operations name the file or
+//! directory.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -40,9 +41,9 @@ pub(super) struct Inner {
     /// The capabilities of SFTP and of the shell, set once the shell is known.
     pub(super) full: OnceLock<Capabilities>,
     pub(super) timeout: Duration,
-    /// The knowledge about the shell that the next connection starts with.
+    /// What is known about the shell, for the next connection.
     pub(super) known: Mutex<KnownShell>,
-    /// Whether the vessel refused `check-file`, or hashed wrongly.
+    /// Whether the vessel refused `check-file`, or returned a wrong hash.
     pub(super) refuses_check_file: AtomicBool,
 }
 
@@ -55,7 +56,7 @@ pub(super) struct Ssh {
 }
 
 impl Remote {
-    /// Returns the channel that is used by all operations without a channel of their own.
+    /// Returns the channel for all operations that do not use a channel of their own.
     pub fn main_channel(&self) -> &SftpChannel {
         &self.0.channel
     }
@@ -112,7 +113,8 @@ impl Remote {
 
     /// Returns why the connection was lost, or a general text if the reason is unknown.
     pub fn why_lost(&self) -> String {
-        // The SFTP session detects a silent vessel before the SSH connection ends for this reason.
+        // The SFTP session notices a silent vessel before the SSH connection ends, so the reason of the SFTP session
+        // comes first.
         let noticed = self.0.channel.files().is_ended().then(|| self.0.channel.files().why_ended());
         match (noticed, self.connection()) {
             (Some(why @ (SftpError::Silent(_) | SftpError::Garbled)), _) | (Some(why), None) => why.to_string(),
@@ -136,7 +138,7 @@ impl Remote {
         }
     }
 
-    /// Starts keepalives on a connection that was a standby and is now in use.
+    /// Starts keepalives on a connection that was a standby until now, and is used from now on.
     pub fn keep_alive(&self) {
         if let Some(connection) = self.connection().cloned() {
             tokio::spawn(async move { connection.keep_alive().await });
@@ -157,7 +159,7 @@ impl Remote {
         let Some(connection) = self.connection() else { return pending().await };
         loop {
             while !self.0.channel.is_silent() {
-                // An idle vessel costs nothing.
+                // While no reply is pending, this waits without polling.
                 self.0.channel.asked().await;
                 tokio::time::sleep(LOOK).await;
             }
@@ -169,9 +171,10 @@ impl Remote {
         }
     }
 
-    /// Waits until a silent vessel continues: until it has answered a keepalive request, or has confirmed more bytes
-    /// than its system may have buffered during an outage. Replies that the vessel sent during the outage arrive as
-    /// soon as the link returns, while our own packets may wait seconds for their retransmission.
+    /// Waits until a silent vessel responds again: until it has answered a keepalive request, or has confirmed more
+    /// bytes than its system may have buffered during an outage. Confirmations may come first: replies that the vessel
+    /// sent during the outage arrive as soon as the link returns, while our own packets may wait seconds for their
+    /// retransmission.
     pub async fn talking(&self) {
         let Some(connection) = self.connection() else { return };
         let before = self.0.channel.answered_bytes();
@@ -236,8 +239,8 @@ impl Remote {
         set.map_err(|e| RemoteError::from_sftp(&e, format_args!("setting time or owner of the link {link}")))
     }
 
-    /// Returns the free space of the file system that a path is on, or `None` if the vessel does not report it. The
-    /// path may not exist yet.
+    /// Returns the free space of the file system that a path is on, or `None` if the vessel does not report it. For a
+    /// missing path, queries its nearest existing parent.
     pub async fn space(&self, path: &RemotePath) -> Result<Option<Space>, RemoteError> {
         if !self.capabilities().statvfs() {
             return Ok(None);

@@ -10,8 +10,8 @@ use crate::names::RemotePath;
 /// The outcome of a rename.
 #[derive(Clone, Copy, Debug)]
 pub enum Renamed {
-    /// The file has its new name, and these attributes. A vessel that answered before it renamed the file may have
-    /// reported the attributes of an earlier file of the same size.
+    /// The file has its new name, and these attributes. If the vessel answered the query before it renamed the file,
+    /// these may be the attributes of an earlier file of the same size.
     There(Attrs),
     /// The file has neither the old nor the new name: another process on the vessel has probably removed it.
     Taken,
@@ -30,8 +30,9 @@ impl Remote {
         self.capabilities().posix_rename() && !self.0.channel.files().refuses_posix_rename()
     }
 
-    /// Returns whether a rename may have failed because the new name exists, and not because the source is missing.
-    /// `found` is the result of querying the new name. A file that the account may not query counts as existing.
+    /// Returns whether a rename may have failed because the new name exists: both the new name and the source `from`
+    /// must exist. `found` is the result of querying the new name. A file that the account may not query counts as
+    /// existing.
     async fn is_in_the_way(&self, from: &RemotePath, found: &Result<Option<Attrs>, RemoteError>) -> bool {
         let is_there = match found {
             Ok(found) => found.is_some_and(|attrs| !attrs.is_dir()),
@@ -53,8 +54,7 @@ impl Remote {
     /// Renames a file or a link to its final name, and replaces an existing file. The replacement is atomic if the
     /// vessel supports that. `size` is the size of the file in bytes; `None` for a link.
     ///
-    /// Queries the new name in the same round trip, so that the result does not depend on the vessel's reply to the
-    /// rename alone.
+    /// Queries the new name in the same round trip, to verify the vessel's reply to the rename.
     pub async fn rename_over(
         &self,
         from: &RemotePath,

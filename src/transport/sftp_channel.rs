@@ -18,8 +18,8 @@ use super::ssh::{Connection, Follow, Lead, Rank, SshEnvironment, Turn, place};
 use crate::names::RemotePath;
 use crate::settings::Vessel;
 
-/// A channel that accepts fewer bytes than this at once counts as one with a small window. A server with a larger
-/// window accepts a whole packet.
+/// A channel that accepts fewer bytes than this at once counts as one with a small window. If the server's window is
+/// larger, the channel accepts a whole packet.
 const SMALL_WINDOW: usize = 32 << 10;
 
 /// An SFTP channel to a vessel; cheap to clone. The channel ends when its last clone and the last file opened on it are
@@ -37,12 +37,13 @@ struct Inner {
     /// The connection that the channel is on; `None` for a target on this host.
     connection: Option<Connection>,
     files: Files,
-    /// The number of the way that the channel goes over.
+    /// The number of the way (one of several routes to the vessel) that the channel uses.
     route: AtomicUsize,
 }
 
 impl SftpChannel {
-    /// Opens a channel on a new connection. If `follow` is set, the connection logs in after the one that it follows.
+    /// Opens a channel on a new connection. If `follow` is set, the connection logs in only after the connection that
+    /// it follows.
     ///
     /// # Errors
     /// The same errors as those of [`Remote::connect`](super::Remote::connect).
@@ -76,12 +77,12 @@ impl SftpChannel {
         Ok(channel)
     }
 
-    /// Sets the number of the way that the channel goes over, for files opened from now on.
+    /// Sets the number of the way that the channel uses, for files opened from now on.
     pub fn set_route(&self, route: usize) {
         self.0.route.store(route, Ordering::Relaxed);
     }
 
-    /// Returns the number of the way that the channel goes over, as its user set it; 0 otherwise.
+    /// Returns the number of the way that the channel uses, as set by [`Self::set_route`]; 0 if it was not set.
     pub fn route(&self) -> usize {
         self.0.route.load(Ordering::Relaxed)
     }
@@ -123,7 +124,8 @@ impl SftpChannel {
         let limits = match greeting.limits.take() {
             Some(early) => early.limits().await,
             None if greeting.extensions.contains_key("limits@openssh.com") => sftp.limits().await,
-            // Any request is sufficient here, because the reply only measures the round-trip time.
+            // The vessel announces no limits. Any request is sufficient here, because it only measures the round-trip
+            // time.
             None => sftp.stat(b".").await.map(|_| Limits::default()),
         };
         if let Ok(limits) = &limits {
@@ -135,8 +137,8 @@ impl SftpChannel {
         }
     }
 
-    /// Returns the attributes of a directory that both SFTP and a shell report, or `None` if SFTP does not report them.
-    /// They may have been requested already.
+    /// Returns those attributes of a directory that both SFTP and a shell report, or `None` if SFTP does not report
+    /// them. `early` is the pending reply if the attributes were already requested.
     pub(super) async fn landmark(&self, path: &[u8], early: Option<EarlyReply>) -> Option<Landmark> {
         let attrs = match early {
             Some(early) => early.attrs().await.ok()?,
@@ -165,8 +167,8 @@ impl SftpChannel {
         self.0.files.round_trip()
     }
 
-    /// Returns the minimum size of a part in bytes. Opening a part takes one round trip, in which about this many bytes
-    /// are sent.
+    /// Returns the minimum size of a part in bytes: about as many bytes as are sent in one round trip, because opening
+    /// a part takes one round trip.
     pub fn worth_a_file(&self) -> u64 {
         self.0.files.worth_a_file()
     }
@@ -201,14 +203,15 @@ impl SftpChannel {
         }
     }
 
-    /// Sets an upper bound of the payload bytes in flight, at once if nothing was measured yet.
+    /// Sets an upper bound of the payload bytes in flight. If nothing was measured yet, the window is set to this size
+    /// at once.
     pub fn begin_with_window(&self, bytes: usize) {
         if let Files::Sftp(sftp) = &self.0.files {
             sftp.begin_with(bytes);
         }
     }
 
-    /// Returns whether both channels share a connection.
+    /// Returns whether both channels share a connection, or are both channels to targets on this host.
     pub fn is_beside(&self, other: &Self) -> bool {
         match (&self.0.connection, &other.0.connection) {
             (Some(one), Some(other)) => one.is_same(other),
@@ -216,7 +219,7 @@ impl SftpChannel {
         }
     }
 
-    /// Waits until a reply is pending; never returns for a target on this host.
+    /// Waits until at least one request is waiting for its reply; never returns for a target on this host.
     pub async fn asked(&self) {
         self.0.files.asked().await;
     }

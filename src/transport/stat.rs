@@ -6,8 +6,8 @@ use futures_util::future::join;
 use super::files::Files;
 use super::sftp::{Attrs, Kind, SftpError};
 
-/// Returns the attributes of a path without following a link. Hundreds of these run at once, so the rare fallbacks are
-/// boxed: they are three times as large.
+/// Returns the attributes of a path without following a link. Hundreds of these futures exist at once, so the rare
+/// fallbacks, whose futures are three times as large, are boxed.
 pub(super) async fn at(files: &Files, path: &[u8]) -> Result<Attrs, SftpError> {
     match files.lstat(path).await {
         Err(e) if e.is_refusal() => Box::pin(at_without_lstat(files, path, e)).await,
@@ -45,7 +45,8 @@ pub(super) async fn behind(files: &Files, path: &[u8]) -> Result<Attrs, SftpErro
     }
 }
 
-/// Adds the file type if the vessel does not report it: a directory can be listed, and a link can be read.
+/// Adds the file type if the vessel does not report it. To find the type, tries to list the path as a directory and,
+/// unless links are followed, to read it as a link.
 pub(super) async fn with_kind(files: &Files, path: &[u8], attrs: Attrs, follow: bool) -> Result<Attrs, SftpError> {
     if attrs.has_kind() {
         return Ok(attrs);

@@ -1,4 +1,4 @@
-//! Entry points for tests and fuzzing that parse untrusted bytes from a vessel or a `known_hosts`; see
+//! Entry points for tests and fuzz targets. Each parses untrusted bytes from a vessel or a `known_hosts`; see
 //! [`crate::strangers`].
 
 use std::path::Path;
@@ -13,7 +13,8 @@ pub fn sftp_stream(bytes: &[u8]) {
     sftp::read_stream(bytes);
 }
 
-/// Parses output of a shell, both as the reply to the probe and as the output of a script between its marks.
+/// Parses the output of a shell in two ways: as the reply to the probe, and as the output of a script between its
+/// marks.
 pub fn shell_output(bytes: &[u8]) {
     let _ = capabilities::parse(bytes);
     if let Some(output) = exec::output_in(bytes, "mark") {

@@ -1,5 +1,5 @@
-//! Maps SFTP's paths to the paths of a vessel's shell. The two differ on a NAS with its shares as SFTP's root, if only
-//! SFTP is chrooted, and if SFTP starts in another directory (`internal-sftp -d`).
+//! Maps SFTP's paths to the paths of a vessel's shell. These paths differ on a NAS whose SFTP shows the shares as its
+//! root, if only SFTP is chrooted, and if SFTP starts in another directory (`internal-sftp -d`).
 
 use crate::names::RemotePath;
 
@@ -24,7 +24,7 @@ impl Tree {
         }
     }
 
-    /// Returns the path of a file in the shell.
+    /// Returns the shell's path of the file that has the path `path` in SFTP.
     pub(super) fn in_shell(&self, path: &RemotePath) -> RemotePath {
         let absolute = match path.as_bytes() {
             [b'/', ..] => path.clone(),

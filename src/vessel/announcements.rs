@@ -8,7 +8,7 @@ use crate::monitor::Event;
 use crate::settings::CongestionControl;
 use crate::transport::Remote;
 
-/// The last logged state; an unchanged state is logged once.
+/// The last logged state, so that an unchanged state is logged only once.
 #[derive(Default)]
 pub(super) struct Announcements {
     /// Why the vessel is away.
@@ -18,7 +18,7 @@ pub(super) struct Announcements {
 }
 
 impl Announcements {
-    /// Announces a connection, on this way and for this reason if there are several ways.
+    /// Announces a connection. `way` is the name of its way and why that way is used, if there are several ways.
     pub(super) async fn connected(
         &mut self,
         vessel: &Vessel,
@@ -67,13 +67,13 @@ impl Announcements {
         Ok(())
     }
 
-    /// Logs the next reason even if it is the last one again.
+    /// Forgets the last reason, so that the next one is logged even if it is the same.
     pub(super) fn forget_reason(&mut self) {
         self.reason = None;
     }
 }
 
-/// Announces that the vessel's window is closed.
+/// Announces that the vessel's schedule is closed.
 pub(super) async fn closed(vessel: &Vessel) -> Result<(), Fault> {
     let name = &vessel.settings.name;
     tracing::info!(vessel = %name, "The window of the vessel is closed");

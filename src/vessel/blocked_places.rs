@@ -91,7 +91,8 @@ impl BlockedPlaces {
         Ok(Consequence::Blocked)
     }
 
-    /// Returns the directories on the same file system that are blocked for the same reason, including `directory`.
+    /// Returns the directories whose places are on the file system of `space`. If the vessel reports that this place
+    /// takes nothing (`is_told`), only those that take nothing either; otherwise only `directory` itself.
     async fn beside(
         &self,
         transfers: &Transfers,
@@ -103,7 +104,7 @@ impl BlockedPlaces {
         for name in transfers.directories.names() {
             let Some(place) = place_of(transfers, &name) else { continue };
             let there = space_at(&transfers.session, &place).await?;
-            // One project or dataset of a file system may be full while others have space.
+            // One project or dataset of a file system may be full while others still have space.
             let is_alike = there.is_some_and(|it| it.fs_id == space.fs_id && (!is_told || it.takes_nothing()));
             if is_alike {
                 directories.push(name);

@@ -101,7 +101,7 @@ async fn connect(
                 }
                 connected = connected.or(Some((remote, way)));
             }
-            // One failed way is only a note, because another way is connected.
+            // If another way is connected, an unreachable way is only a note.
             Err(ConnectError::Unreachable { .. } | ConnectError::NotDialledIn { .. }) if connected.is_some() => {
                 findings.push(Finding::Note(format!("{name}cannot be reached now")));
             }
@@ -123,7 +123,7 @@ async fn wait_for_shell(remote: &Remote) {
     let _ = tokio::time::timeout(SHELL_PATIENCE, waiting).await;
 }
 
-/// Returns one finding per capability of the vessel: yes, or no with the fallback.
+/// Returns one finding for each capability of the vessel: yes, or no and the fallback.
 async fn abilities(
     remote: &Remote,
     vessel: &Arc<settings::Vessel>,
@@ -180,7 +180,8 @@ async fn abilities(
     findings
 }
 
-/// Returns how the vessel hashes files, or how they are verified instead. `failed` is why `check-file` does not work.
+/// Returns how the vessel hashes files, or how they are verified instead. `failed` tells why `check-file` does not
+/// work.
 fn hashes(capabilities: &Capabilities, verify: Verify, failed: Option<String>) -> Result<String, String> {
     let instead = match verify {
         Verify::Hash => "files are read back and hashed on the shore",

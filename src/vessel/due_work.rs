@@ -11,14 +11,15 @@ use crate::fault::Fault;
 use crate::link::WORTH_BYTES;
 use crate::settings::Priorities;
 
-/// Interval at which a session updates the priorities of the due files, if a way is limited to some priorities.
+/// Interval at which the priorities of the due files are updated during a session, if a way is limited to some
+/// priorities.
 const LOOK_FOR_WANTED: Duration = Duration::from_secs(1);
 
-/// Number of due large deliveries, for each priority, whose sizes are added up to decide whether further connections
-/// are worth opening.
+/// Number of due large deliveries from each queue whose sizes are added up to decide whether further connections are
+/// worth opening.
 const GLANCE: usize = 8;
 
-/// Shortest and longest wait before a vessel whose window is closed is checked again.
+/// Shortest and longest wait before a vessel whose schedule is closed is checked again.
 const LEAST_LOOK: Duration = Duration::from_millis(50);
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
@@ -36,8 +37,8 @@ impl DueWork<'_> {
         self.levels().due_priorities(ledger, settings, clock.now_ms()).await
     }
 
-    /// Returns why no connection is made if every open way is limited to priorities of which no file is due. `None` if
-    /// a way may carry a file that is due, or if no way is limited.
+    /// Returns why no connection is made, if every open way is limited to priorities that no due file has. Returns
+    /// `None` if a way may carry a due file, or if no way is limited.
     pub(super) async fn no_way_is_wanted(self) -> Result<Option<String>, Fault> {
         if !self.ways.may_be_limited() {
             return Ok(None);
@@ -46,7 +47,7 @@ impl DueWork<'_> {
         Ok(self.ways.all_unwanted())
     }
 
-    /// Waits until a file is due that makes another way usable: one that could not carry any of the files that were due
+    /// Waits until a due file makes another way usable: a way that could not carry any of the files that were due
     /// before. Waits forever if no way is limited to some priorities.
     pub(super) async fn limited_way_is_wanted(self) {
         if !self.ways.may_be_limited() {
@@ -64,7 +65,7 @@ impl DueWork<'_> {
         }
     }
 
-    /// Runs beside a session, and tells the ways at intervals which priorities have due files. Never returns.
+    /// During a session, updates at intervals the priorities of the due files in `ways`. Never returns.
     pub(super) async fn keep_wanted(self) {
         while self.ways.may_be_limited() {
             if let Ok(due) = self.due_priorities().await {
@@ -98,7 +99,7 @@ impl DueWork<'_> {
         Levels::at(clock.now_ms(), settings, directories, Allowed::default())
     }
 
-    /// Returns whether a delivery is due. Vessels with due deliveries log in first.
+    /// Returns whether a delivery is due. Vessels with due deliveries log in before others.
     pub(super) async fn has_work(self) -> bool {
         let Vessel { settings, ledger, clock, .. } = self.vessel;
         // A ledger error is ignored here, because the next query reports it.

@@ -1,5 +1,5 @@
-//! Handles a failed delivery: postpones or parks it. If the destination accepts no data, holds back all files for that
-//! destination.
+//! Handles a failed delivery: postpones or parks it. If the destination accepts no data, also holds back all other
+//! files for that destination.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ pub(super) struct FailedDelivery<'a> {
 }
 
 impl FailedDelivery<'_> {
-    /// Postpones or parks the delivery. Holds back other files too if their place accepts no data. Returns the fault if
-    /// it affects more than that, such as the whole vessel.
+    /// Postpones or parks the delivery. If its place accepts no data, also holds back the other files for that place.
+    /// Returns the fault if it affects more than that, for example the whole vessel.
     pub(super) async fn put_off(&self, fault: Fault, blocked: &mut BlockedPlaces) -> Result<(), Fault> {
         match fault.scope {
             Scope::Place => self.hold_back(fault, blocked).await,
@@ -63,7 +63,8 @@ impl FailedDelivery<'_> {
         }
         let Self { vessel, delivery, .. } = self;
         let Next { parked, silent, wait } = next_attempt(&fault, delivery.failures, fastrand::f64());
-        // A single run (`--once`) does not wait until the cause is fixed. The next run tries the delivery first.
+        // A single run (`--once`) does not wait for a parked delivery: it gets a wait longer than the run waits. The
+        // next run retries it at its start.
         let wait = if parked && vessel.until_done.is_some() { wait.max(ONCE_WAIT * 2) } else { wait };
         let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let reason = fault.to_string();

@@ -1,8 +1,9 @@
-//! Paths on the vessel that a request of a lost connection may still change.
+//! Locks paths on the vessel that a request of a lost connection may still change.
 //!
-//! When a connection is given up, requests on the way may reach the vessel after another connection has published newer
-//! versions there. They would replace a newer version by an older one, or delete it. So only the delivery that sent such a
-//! request may use its paths until no request of the lost connection can arrive any more.
+//! When a connection is given up, its requests in flight may reach the vessel after another connection has published
+//! newer versions at the same paths. Such a request would replace a newer version by an older one, or delete it. So
+//! only the delivery that sent the request may use its paths, until no request of the lost connection can arrive any
+//! more.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,8 @@ struct Late {
 }
 
 impl Late {
-    /// Returns whether a path is locked. A path above a locked one is, because it may be replaced with all that is in it.
+    /// Returns whether a path is locked. A path above a locked one is locked, too, because it may be replaced with all
+    /// that is in it.
     fn locks(&self, directory: &DirectoryName, path: &RelPath) -> bool {
         let is_in = |inner: &RelPath, outer: &RelPath| {
             let rest = inner.as_bytes().strip_prefix(outer.as_bytes());
@@ -40,14 +42,14 @@ impl Late {
 /// The locked paths.
 #[derive(Default)]
 struct Locked {
-    /// Each lock, in the order in which they end.
+    /// All locks, in the order in which they end.
     late: VecDeque<Late>,
-    /// The paths of all of them, so that most free paths are found quickly.
+    /// The paths of all locks, so that most free paths are found quickly.
     paths: PathLocks,
 }
 
-/// The paths of one vessel that late requests may still change; clones share them. They outlive sessions and changes of the
-/// settings.
+/// The paths of one vessel that late requests may still change; clones share their state. It outlives sessions and
+/// changes of the settings.
 #[derive(Clone, Default)]
 pub struct LateChanges(Arc<Mutex<Locked>>);
 
@@ -119,7 +121,7 @@ mod tests {
             assert!(!free(3, at), "{at}");
         }
         assert!(free(1, "a/b") && free(1, "old") && free(3, "a/bb") && free(3, "a/b/x"));
-        // A second delivery has locked a path below.
+        // Delivery 2 has locked a path below `a`.
         assert!(!free(1, "a"));
         assert!(late.leave_free(DeliveryId(3), &DirectoryName::new("e"), &path("a")));
         assert_eq!(late.next_end(), Some(ON_THE_WAY / 2));

@@ -1,4 +1,4 @@
-//! The queues that may be sent to a vessel now, by priority, without those whose window is closed.
+//! The queues that may be sent to a vessel now, by priority, without those whose schedule is closed.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::records::Delivery;
 use crate::settings::{self, Order, Priorities, Priority, Schedule};
 use crate::transfer::Directories;
 
-/// One in this many deliveries from a queue with an order is the one that the order would send last.
+/// If a queue has an order, about one in this many deliveries is the one that the order would send last.
 const SHARE: usize = 20;
 
 /// The queues of one priority.
 #[derive(Clone, Debug)]
 pub(super) struct Level {
     pub(super) priority: Priority,
-    /// Whether the shared queue is one of them.
+    /// Whether the shared queue, that of all directories without an own queue, belongs to this priority.
     shared: bool,
     own: Vec<(DirectoryName, Order)>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Level {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Allowed {
     pub(super) priorities: Priorities,
-    /// When it may carry more, in milliseconds since 1970, if that is known.
+    /// When the way may carry more priorities, in milliseconds since 1970, if that is known.
     pub(super) until: Option<i64>,
 }
 
@@ -37,11 +37,12 @@ pub(super) struct Levels {
     /// The levels with an open queue, the highest first.
     pub(super) levels: Vec<Level>,
     pub(super) rules: SendRules,
-    /// The directories that a person paused.
+    /// The directories that an operator paused.
     paused: Arc<BTreeSet<DirectoryName>>,
     /// The priorities of the files that the way may carry.
     allowed: Priorities,
-    /// The time span in milliseconds since 1970; `until` is `None` if no window opens or closes later.
+    /// The time span for which the levels hold, in milliseconds since 1970. `until` is `None` if no schedule opens or
+    /// closes later.
     since: i64,
     until: Option<i64>,
     generation: u64,
@@ -80,14 +81,14 @@ impl Levels {
         levels
     }
 
-    /// Returns whether all of `schedules` are open, and notes when one of them changes.
+    /// Returns whether all of `schedules` are open, and limits `until` to their next change.
     fn is_open(&mut self, now: i64, schedules: &[&Schedule]) -> bool {
         let change = Schedule::next_change_of(schedules, now);
         self.until = self.until.into_iter().chain(change).min();
         schedules.iter().all(|schedule| schedule.is_open(now))
     }
 
-    /// Returns whether the levels are still the same at the time `now`. The clock may have been set back.
+    /// Returns whether the levels still hold at the time `now`, which is before `since` if the clock was set back.
     pub(super) fn are_current(&self, now: i64, directories: &Directories, allowed: Priorities) -> bool {
         let is_in_time = self.until.is_none_or(|until| (self.since..until).contains(&now));
         is_in_time && self.generation == directories.generation() && self.allowed == allowed
@@ -98,18 +99,18 @@ impl Levels {
         self.allowed.is_all()
     }
 
-    /// Adds the paused directories to those that are held back for another reason.
+    /// Returns the paused directories in addition to `others`, which are held back for another reason.
     pub(super) fn held_back(&self, mut others: Vec<DirectoryName>) -> Vec<DirectoryName> {
         others.extend(self.paused.iter().cloned());
         others
     }
 
-    /// Returns when a window opens or closes next, in milliseconds since 1970.
+    /// Returns when a schedule opens or closes next, or the way may carry more priorities, in milliseconds since 1970.
     pub(super) fn until(&self) -> Option<i64> {
         self.until
     }
 
-    /// Returns the priorities of which an open queue has a delivery that is due at the time `now`.
+    /// Returns the priorities for which an open queue has a delivery that is due at the time `now`.
     pub(super) async fn due_priorities(
         &self,
         ledger: &Ledger,
@@ -162,7 +163,7 @@ impl Level {
         Ok(next)
     }
 
-    /// Returns whether one of the queues has an order of its own, so that a new file may be the next one.
+    /// Returns whether one of the queues has another order than oldest first, so that a new file may be sent next.
     pub(super) fn has_order(&self) -> bool {
         self.own.iter().any(|(_, order)| *order != Order::Oldest)
     }
@@ -203,7 +204,8 @@ impl Level {
     }
 }
 
-/// Puts the deliveries of `last` among the others, one after every [`SHARE`] of them; with `first`, before all others.
+/// Puts the deliveries of `last` among those of `front`, one for every [`SHARE`] of them; with `first`, begins with one
+/// of `last`.
 fn with_share(front: Vec<Delivery>, mut last: Vec<Delivery>, first: bool) -> Vec<Delivery> {
     last.retain(|delivery| !front.iter().any(|other| other.id == delivery.id));
     let (mut mixed, mut last) = (Vec::with_capacity(front.len() + last.len()), last.into_iter());
@@ -229,7 +231,7 @@ fn merged(mut queues: Vec<Vec<Delivery>>) -> Vec<Delivery> {
     all
 }
 
-/// Takes one delivery of each queue in turn.
+/// Takes one delivery from each queue in turn.
 fn alternating(mut queues: Vec<Vec<Delivery>>) -> Vec<Delivery> {
     queues.retain(|queue| !queue.is_empty());
     if queues.len() <= 1 {

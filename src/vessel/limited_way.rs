@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::levels::Allowed;
 use crate::link::Session;
 
-/// How long a session is kept over a way that may carry only some priorities, while none of their files is due.
+/// How long a session is kept over a way that may carry only some priorities, while no file of these priorities is due.
 const KEPT_WHILE_IDLE: Duration = Duration::from_secs(15);
 
 /// Returns the priorities that the session's way may carry now.
@@ -26,14 +26,14 @@ pub(super) fn allowed(session: &Session) -> Allowed {
 /// The state of a limited way during a session.
 #[derive(Default)]
 pub(super) struct LimitedWay {
-    /// Since when a way that may carry only some priorities has been idle.
+    /// When a way that may carry only some priorities became idle.
     idle_since: Option<Instant>,
-    /// The end of the period for which it was logged that only the reserve of a budget is left.
+    /// The end of the budget period in which it was last logged that only the reserve is left.
     told_of_reserve: Option<i64>,
 }
 
 impl LimitedWay {
-    /// Logs that only the reserve of a budget is left, once in its period.
+    /// Logs that only the reserve of a budget is left, once in each of its periods.
     pub(super) fn say_reserve(&mut self, session: &Session) {
         let Some(closed) = session.link.way.allowance.down_to_reserve() else { return };
         if self.told_of_reserve.replace(closed.until) != Some(closed.until) {
@@ -43,8 +43,8 @@ impl LimitedWay {
         }
     }
 
-    /// Returns whether the session's way may carry only some priorities, and has had nothing to do for a while. Each
-    /// connection costs bytes, and the way is probably an expensive one.
+    /// Returns whether the session's way may carry only some priorities, and has been idle for [`KEPT_WHILE_IDLE`].
+    /// Each connection costs bytes, and such a way is probably an expensive one.
     pub(super) fn is_of_no_use(&mut self, session: &Session, is_idle: bool) -> bool {
         if allowed(session).priorities.is_all() || !is_idle {
             self.idle_since = None;

@@ -99,7 +99,7 @@ impl Vessel {
         }
     }
 
-    /// Returns the other ways that are used at the same time as a way.
+    /// Returns the ways that are used in parallel with `way`: all others, if the settings say so.
     fn parallel_ways(&self, way: &Way) -> Vec<(Arc<settings::Vessel>, Limits)> {
         if !self.settings.together {
             return Vec::new();

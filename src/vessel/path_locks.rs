@@ -1,5 +1,6 @@
 //! The paths that running deliveries have locked. Of two deliveries with the same path, or with one path inside the
-//! other, only one runs at a time. Otherwise a file could be put into a directory that is just being removed.
+//! other, only one runs at a time. Otherwise one delivery could put a file into a directory that the other one is
+//! removing.
 
 use std::collections::HashMap;
 

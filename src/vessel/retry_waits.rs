@@ -5,18 +5,18 @@ use std::time::Duration;
 use crate::backoff::{Backoff, LONGEST_WAIT};
 use crate::fault::{Cause, Fault, Pace, Scope};
 
-/// The waits between connections, by the reason why the last connection ended. `AWAY`: the vessel can't be reached. It is
-/// tried again within 3 s, so that a restored link is used at once; an attempt costs only one packet. `SOON`: the vessel
-/// responds, but the connection fails. This is the first wait; `ReconnectWait` is the longest. `UNHURRIED`: a person must
-/// fix the cause, such as an untrusted host key. `SLOW`: the vessel refused the login, where more attempts may lock the
-/// account, or it offers no SFTP.
+/// The waits between connections, by the reason why the last connection ended. `AWAY`: the vessel can't be reached. It
+/// is retried within 3 s, so that a restored link is used at once; an attempt costs only one packet. `SOON`: the vessel
+/// responds, but the connection fails. `SOON` is the first wait, and the setting `ReconnectWait` the longest.
+/// `UNHURRIED`: a person must fix the cause, for example an untrusted host key. `SLOW`: the vessel offers no SFTP, or
+/// it refused the login, and more attempts may lock the account.
 pub(super) const AWAY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(3));
 pub(super) const SOON: Duration = Duration::from_secs(1);
 pub(super) const UNHURRIED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
 pub(super) const SLOW: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(900));
 
-/// The waits for a vessel that dials in, while nothing accepts connections at its port or socket: an attempt stays on
-/// this host.
+/// The waits for a vessel that dials in, while nothing accepts connections at its port or socket. They are short,
+/// because an attempt stays on this host.
 pub(super) const DIALLED_IN: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_millis(250));
 
 /// The longest wait for a vessel that dials in, after its tunnel broke during a handshake.
@@ -24,8 +24,8 @@ pub(super) const DIALLED_IN_SOON: Duration = Duration::from_secs(3);
 
 /// Number of failed attempts in a row after which a delivery is parked.
 const PATIENCE: u32 = 8;
-/// Number of failed attempts in a row after which a delivery that must wait for another delivery is parked. These
-/// attempts take about 5 minutes; the other delivery may never end.
+/// Number of failed attempts in a row after which a delivery that must wait for another delivery is parked, because the
+/// other delivery may never end. These attempts take about 5 minutes.
 const PATIENCE_EARLY: u32 = 150;
 
 /// Waits between attempts of one delivery, before it is parked.
@@ -43,13 +43,13 @@ pub(super) const ONCE_WAIT: Duration = Duration::from_secs(30);
 /// When a delivery is retried.
 pub(super) struct Next {
     pub(super) parked: bool,
-    /// Whether the source's disk does not respond. That is reported once for the whole disk, and the delivery is not parked
-    /// for it.
+    /// Whether the source's disk does not respond. This is reported once for the whole disk, and does not park the
+    /// delivery.
     pub(super) silent: bool,
     pub(super) wait: Duration,
 }
 
-/// Returns when a delivery is tried again that failed with a fault of its own, after `failures` failed attempts in a row.
+/// Returns when to retry a delivery that failed with a fault of its own, after `failures` failed attempts in a row.
 /// `random` is between 0 and 1.
 pub(super) fn next_attempt(fault: &Fault, failures: u32, random: f64) -> Next {
     // A fault that repeats this often is not temporary, even if the vessel reports a temporary error.

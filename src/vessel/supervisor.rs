@@ -28,16 +28,16 @@ use crate::transport::{ConnectError, Lead, Rank, Remote};
 /// How long a session waits for data in flight before it switches to a better way.
 const REST_BEFORE_A_BETTER_WAY: Duration = Duration::from_millis(700);
 /// How long a session waits for data in flight, and then for the end of its connection, before another shore serves the
-/// vessel. That shore is to begin within a second.
+/// vessel. The other shore should begin within a second.
 const REST_BEFORE_ANOTHER_SHORE: Duration = Duration::from_millis(300);
 
 /// Interval at which the task checks whether a new period of a budget has begun, or a schedule is open.
 const LOOK_WHILE_CLOSED: Duration = Duration::from_secs(1);
 
-/// In a single run (`--once`): how many connections may fail in a row.
+/// In a single run (`--once`): the number of connections that may fail in a row.
 const ONCE_CONNECTIONS: u32 = 3;
 
-/// Serves a vessel until it is stopped or, in a single run, until nothing is left that can be done.
+/// Serves a vessel until the task is stopped or, in a single run, until nothing is left that can be done.
 ///
 /// # Errors
 /// Returns a daemon-wide [`Fault`] if the ledger can't be used. A vessel's own faults are logged and waited out.
@@ -50,9 +50,9 @@ pub async fn supervise(vessel: Vessel) -> Result<(), Fault> {
 
 struct Supervisor {
     vessel: Vessel,
-    /// Number of connections that failed in a row in the same way.
+    /// Number of connections in a row that failed in the same way.
     failures: u32,
-    /// Whether it was reported that the vessel's window is closed.
+    /// Whether it was reported that the vessel's schedule is closed.
     is_window_closed: bool,
     announcements: Announcements,
     /// Set until the first session starts or the vessel is found to be away. Until then, other readers of the same
@@ -70,7 +70,7 @@ struct Supervisor {
 /// Whether a connection is needed.
 enum Need {
     Connect,
-    /// Something has changed, so it is determined again.
+    /// Something has changed, so the need must be determined again.
     LookAgain,
     /// The vessel's task ends.
     End,
@@ -79,7 +79,7 @@ enum Need {
 enum End {
     /// Nothing is left to do in a single run.
     Done,
-    /// The vessel was paused, its window closed, or its task was stopped.
+    /// The vessel was paused, its schedule closed, or its task was stopped.
     LeftAlone,
     /// The session ended with a fault; `progress` tells whether it had sent anything.
     Away { fault: Fault, progress: bool },
@@ -126,13 +126,14 @@ impl Supervisor {
                         tokio::select! {
                             connected = self.connect() => Some(connected),
                             () = tunnel.renewed() => None,
-                            // The attempt does not try that way.
+                            // The running attempt does not try the way that is usable now.
                             () = self.due_work().limited_way_is_wanted() => None,
                         }
                     };
                     match stop.run_until_cancelled(attempt).await {
                         None => return Ok(()),
-                        // The attempt goes to a tunnel that the vessel has replaced, or not to a way that is wanted now.
+                        // The attempt uses a tunnel that the vessel has replaced, or does not try a way that is usable
+                        // now.
                         Some(None) => {
                             self.ways.note_dialled_in();
                             continue;
@@ -166,8 +167,8 @@ impl Supervisor {
                 return Err(fault);
             }
             self.arrival = None;
-            // The count restarts if the kind of failure changes: a refused login after an hour without a link is a
-            // first refusal.
+            // The count restarts if the kind of failure changes. For example, a refused login after an hour without a
+            // link counts as the first refusal.
             self.failures = if pace == Some(fault.pace) { self.failures + 1 } else { 1 };
             pace = Some(fault.pace);
             let hopeless = self.failures >= ONCE_CONNECTIONS || !matches!(fault.pace, Pace::AtOnce | Pace::Soon);
@@ -177,7 +178,7 @@ impl Supervisor {
             let wait = (!gives_up).then(|| pause.wait(self.failures, fastrand::f64()));
             self.announcements.away(&self.vessel, &fault, wait).await?;
             let Some(wait) = wait else { return Ok(()) };
-            // More logins may lock the account, also where the vessel dials in again and again.
+            // After a refused login, even a new tunnel does not end the wait, because more logins may lock the account.
             let renewed = async {
                 match fault.pace {
                     Pace::Slow => std::future::pending().await,
@@ -199,7 +200,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Waits as long as the vessel is paused, its window is closed, or no way may carry a due file. `is_connected`
+    /// Waits as long as the vessel is paused, its schedule is closed, or no way may carry a due file. `is_connected`
     /// tells whether there is a connection already.
     async fn wait_until_needed(&mut self, is_connected: bool) -> Result<Need, Fault> {
         let (stop, once) = (self.vessel.stop.clone(), self.vessel.until_done.is_some());
@@ -251,8 +252,8 @@ impl Supervisor {
         self.announcements.forget_reason();
     }
 
-    /// Reports why no connection is made, and waits until a way may carry a file that is due. Returns `false` if the
-    /// task is to end.
+    /// Reports why no connection is made, and waits until a way may carry a due file. Returns `false` if the task must
+    /// end.
     async fn wait_until_wanted(&mut self, why: String) -> Result<bool, Fault> {
         let once = self.vessel.until_done.is_some();
         let fault = Fault::vessel(why).at(Pace::Unhurried).of(Cause::Closed);
@@ -273,7 +274,7 @@ impl Supervisor {
         Ok(true)
     }
 
-    /// Reports until when no way may be used, and waits until one may. Returns `false` if the task is to end.
+    /// Reports until when no way may be used, and waits until one may be used. Returns `false` if the task must end.
     async fn wait_until_open(&mut self, closed: Closed) -> Result<bool, Fault> {
         let (clock, once) = (self.vessel.clock.clone(), self.vessel.until_done.is_some());
         let goes_on = Timestamp::from_millisecond(closed.until).unwrap_or(Timestamp::MAX);
@@ -285,7 +286,7 @@ impl Supervisor {
         if once {
             return Ok(false);
         }
-        // The clock may be set meanwhile.
+        // Checks at intervals, because the clock may be set meanwhile.
         while self.ways.all_closed().is_some() {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_WHILE_CLOSED) => {}
@@ -352,11 +353,11 @@ impl Supervisor {
         let mut scheduler = Scheduler::new(self.vessel.clone(), transfers);
         let connecting = AtomicBool::new(false);
         let mut replacement = std::pin::pin!(replacement(&session, &connecting));
-        // Further connections were opened early because there is much to send, in parts. On their long path, TempDir
-        // takes several round trips.
+        // If further connections were opened early, much is to be sent in parts over a long path. Preparing TempDir
+        // takes several round trips there, so it begins now.
         let preparing = async {
             if begun_early {
-                // The upload prepares it again and reports the error.
+                // The upload prepares TempDir again and reports the error.
                 let _ = session.prepare_temp_dir().await;
             }
             std::future::pending().await
@@ -380,7 +381,7 @@ impl Supervisor {
                 let replaced = tokio::time::timeout(self.vessel.settings.timeout, replacement).await;
                 replaced.ok().map(|remote| (number, remote, true))
             }
-            // Another way may be ready.
+            // A standby connection on another way may be ready.
             None if end.is_some() && session.remote.is_lost() => {
                 ways.use_standby(Some(number)).await.map(|(way, remote)| (way, remote, true))
             }
@@ -391,7 +392,7 @@ impl Supervisor {
         if end.is_none() && !failed {
             let rest = match &other {
                 _ if hands_over => REST_BEFORE_ANOTHER_SHORE,
-                // On a better way, the data in flight is sent again sooner than a slow one delivers it.
+                // A better way sends the data in flight again sooner than a slow way delivers it.
                 Some(_) => REST_BEFORE_A_BETTER_WAY,
                 None => REST,
             };
@@ -402,7 +403,8 @@ impl Supervisor {
         if failed || session.remote.is_lost() || !all_answered || is_left && session.channels.unanswered() > 0 {
             session.abandon();
         } else if is_left {
-            // The better way may fail again, and on this one a login may take seconds.
+            // This connection becomes the standby: the better way may fail again, and a new login on this way may take
+            // seconds.
             ways.keep_standby(Some((number, session.remote.clone())));
         } else if hands_over {
             tokio::time::timeout(REST_BEFORE_ANOTHER_SHORE, session.remote.hang_up()).await.ok();

@@ -1,6 +1,6 @@
-//! A trial of all operations that a delivery needs in a place on a vessel: creating a file, writing, reading its
-//! attributes, reading it back, setting attributes, flushing, resuming, renaming, replacing and removing. All files are
-//! removed again, whichever operation fails.
+//! Tries all operations that a delivery needs in a place on a vessel: creating a file, writing, reading its attributes,
+//! reading it back, setting attributes, flushing, resuming, renaming, replacing and removing. Removes all files again,
+//! whichever operation fails.
 
 use bytes::Bytes;
 
@@ -16,7 +16,7 @@ const SECOND: &[u8] = b"and removes this file\n";
 /// A modification time that no file has by accident (2001-09-09).
 const TIME: i64 = 1_000_000_000;
 
-/// Result of a trial after which deliveries are possible: why operations failed; `None` for an operation that works.
+/// Result of a trial after which deliveries are possible: for each operation, why it failed, or `None` if it works.
 #[derive(Debug, Default)]
 pub(super) struct Trial {
     /// Why a file's attributes can't be read.
@@ -38,7 +38,7 @@ pub(super) struct Trial {
 }
 
 impl Trial {
-    /// Returns a note for each operation that failed, with its fallback.
+    /// Returns a note for each operation that failed, with the consequence.
     pub(super) fn notes(&self) -> Vec<String> {
         let note = |why: &Option<String>, instead: &str| why.as_ref().map(|why| format!("{instead} ({why})"));
         [
@@ -78,7 +78,8 @@ pub(super) async fn within<T>(
     Ok((outcome?, !made.is_empty()))
 }
 
-/// Function that returns why a place must not receive deliveries, judging by a file that was just created there.
+/// A function that is given the path of a file just created in a place, and returns why the place must not receive
+/// deliveries.
 pub(super) type Refuse<'a> = &'a (dyn Fn(&RemotePath) -> Option<Fault> + Sync);
 
 /// Tries all operations of a delivery on files in an existing directory.
@@ -148,7 +149,8 @@ async fn write(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result
     explained(remote, file.close().await, probe).await
 }
 
-/// Opens the file again and appends the second piece, as after a lost connection. Returns the expected content.
+/// Opens the file again and appends the second piece, like a delivery after a lost connection. Returns the expected
+/// content.
 async fn go_on(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result<Vec<u8>, Fault> {
     let going_on = async {
         let file = remote.open(probe, OpenFlags::WRITE_EXISTING, 0o600).await?;
@@ -172,7 +174,7 @@ async fn go_on(remote: &Remote, probe: &RemotePath, trial: &mut Trial) -> Result
     }
 }
 
-/// Has the vessel hash the file, whose content is known, by `check-file`.
+/// Lets the vessel hash the file by `check-file`, and compares the hash with the hash of the known content.
 async fn hash(remote: &Remote, probe: &RemotePath, held: &[u8]) -> Result<Result<(), String>, Fault> {
     if !remote.checks_files() {
         return Ok(Ok(()));

@@ -1,8 +1,9 @@
-//! Watches the ways to a vessel during a session: decides when another way is used, and over which connection.
+//! Watches the ways to a vessel during a session: decides when the session switches to another way, and over which
+//! connection.
 //!
-//! A way counts as silent when the vessel has something to answer and not one packet arrives. A connection on the next
-//! way is kept ready while there is something to send, so that it takes over within seconds even where a login takes many
-//! round trips of a satellite.
+//! A way counts as silent when requests are unanswered and not one packet arrives. A connection on the next way is kept
+//! ready while there is something to send, so that it takes over within seconds, even if a login takes many round trips
+//! over a satellite.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -20,11 +21,11 @@ use crate::transport::{KnownShell, Lead, Rank, Remote};
 const GLANCE: Duration = Duration::from_millis(100);
 /// Interval between checks whether a way may still be used, and whether a standby connection is needed.
 const LOOK: Duration = Duration::from_millis(250);
-/// Maximum time without a packet on a way: some round trips, within these bounds.
+/// Maximum time without a packet on a way: `ROUND_TRIPS` round trips, but between `SHORTEST` and `LONGEST`.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(4);
 const ROUND_TRIPS: u32 = 3;
-/// How long a standby connection is kept after there was something to send.
+/// How long a standby connection is kept after there was last something to send.
 const IDLE: Duration = Duration::from_secs(60);
 /// Pause after a standby connection could not be opened.
 const REST: Duration = Duration::from_secs(10);
@@ -35,9 +36,9 @@ const AGAIN: Duration = Duration::from_millis(250);
 pub(super) enum Change {
     /// Switch to another way.
     To {
-        /// The way.
+        /// The number of the new way.
         way: usize,
-        /// The connection on it.
+        /// The connection on the new way.
         remote: Remote,
         /// Whether the current way failed; otherwise a better one is available again.
         failed: bool,
@@ -68,7 +69,7 @@ async fn closes(ways: &Ways, current: usize) {
 
 /// Waits until a better way works steadily.
 async fn better(ways: &Ways, session: &Session, current: usize) -> (usize, Remote) {
-    // Where a way may carry only some priorities, another one may become better.
+    // If ways may carry only some priorities, a less preferred way may become better.
     let all = if ways.may_be_limited() { ways.count() } else { current };
     let others = (0..all).filter(|at| *at != current);
     let mut returning: FuturesUnordered<_> = others.map(|at| returns(ways, session, (at, current))).collect();
@@ -89,7 +90,7 @@ async fn returns(ways: &Ways, session: &Session, (at, current): (usize, usize)) 
         match ways.try_way(at, &session.remote.known_shell(), &lead).await {
             Ok(remote) if ways.is_steady(at, &remote).await => return (at, remote),
             Ok(_) => sleep(LOOK).await,
-            // The wait before the next attempt was noted.
+            // `try_way` has noted the wait before the next attempt.
             Err(_) => {}
         }
     }
@@ -192,7 +193,8 @@ async fn keep_ready(ways: &Ways, session: &Session, current: usize) {
         if ways.has_standby(current) {
             continue;
         }
-        // The session switches to a better way that works by itself, so the next one is a worse one.
+        // The standby connection is on a worse way, because the session switches to a better way anyway as soon as that
+        // works.
         let is_next = |at: &usize| {
             *at != current
                 && ways.is_before(current, *at)

@@ -69,7 +69,7 @@ pub(super) struct Ways {
 
 struct State {
     ways: Vec<Known>,
-    /// Another way, and a connection on it that is ready to take over.
+    /// The number of another way, and a connection on it that is ready to take over.
     standby: Option<(usize, Remote)>,
     /// The priorities of the files that are due.
     wanted: Priorities,
@@ -98,14 +98,14 @@ impl Ways {
         self.all.len() > 1
     }
 
-    /// Reads the identities of the sockets through which the vessel dials in.
+    /// Reads the identities of the sockets through which the vessel dials in, to detect new tunnels.
     pub(super) async fn look_at_sockets(&self) -> DialIn {
         let settings: Vec<&settings::Vessel> = self.all.iter().map(|way| &*way.settings).collect();
         DialIn::look(&settings).await
     }
 
-    /// Notes that the vessel has dialled in again, so that its tunnel is tried at once. A refused login still waits,
-    /// because more attempts may lock the account.
+    /// Notes that the vessel has dialled in again, so that its new tunnel is tried at once. After a refused login, the
+    /// wait still applies, because more attempts may lock the account.
     pub(super) fn note_dialled_in(&self) {
         let mut state = self.state();
         let renewed = state.ways.iter_mut().zip(&self.all).filter(|(_, way)| way.settings.ssh.socket().is_some());
@@ -134,7 +134,7 @@ impl Ways {
         way.limits.allowance.spent()
     }
 
-    /// Returns whether a way may carry only some priorities, always or near the end of a budget.
+    /// Returns whether a way may carry only some priorities, either always or near the end of a budget.
     pub(super) fn may_be_limited(&self) -> bool {
         self.all.iter().any(|way| !way.priorities().is_all() || way.limits.allowance.has_reserve())
     }
@@ -149,7 +149,7 @@ impl Ways {
         }
     }
 
-    /// Returns whether a way comes before another one: it may carry more priorities now, or as many and is preferred.
+    /// Returns whether a way is better than another one now: it may carry more priorities, or as many and is preferred.
     pub(super) fn is_before(&self, at: usize, other: usize) -> bool {
         if !self.may_be_limited() {
             return at < other;
@@ -198,7 +198,7 @@ impl Ways {
         }))
     }
 
-    /// Returns why each way is unusable, if no open way may carry a file that is due; `None` if one may.
+    /// If no open way may carry a due file, returns why each way is unusable; otherwise `None`.
     pub(super) fn all_unwanted(&self) -> Option<String> {
         let mut reasons = Vec::new();
         for at in 0..self.all.len() {
@@ -219,7 +219,7 @@ impl Ways {
             && way.settings.link.as_ref().is_none_or(|link| link.schedule.is_always_open())
     }
 
-    /// Returns why no way may be used now; `None` if one may.
+    /// If no way may be used now, returns why the way that opens first may not; otherwise `None`.
     pub(super) fn all_closed(&self) -> Option<Closed> {
         let mut first: Option<Closed> = None;
         for at in 0..self.all.len() {
@@ -231,7 +231,7 @@ impl Ways {
         first
     }
 
-    /// Returns why the way `at` is used, and not a better one.
+    /// Returns why the way `at` is used instead of a better one.
     pub(super) fn why(&self, at: usize) -> String {
         let limited = self.limit(at).map(|why| format!("; {why}")).unwrap_or_default();
         if at == 0 {
@@ -294,7 +294,7 @@ impl Ways {
         self.state().ways[at].used_since = Some(Instant::now());
     }
 
-    /// Notes that a session on a way has ended, and why if the way failed.
+    /// Notes that a session on a way has ended; `failed` tells why, if the way failed.
     pub(super) fn end(&self, at: usize, failed: Option<String>) {
         let mut state = self.state();
         let known = &mut state.ways[at];
@@ -310,7 +310,7 @@ impl Ways {
     }
 
     /// Waits until a connection has worked without interruption for as long as its way requires. Returns `false` if it
-    /// failed before.
+    /// fails before that.
     pub(super) async fn is_steady(&self, at: usize, remote: &Remote) -> bool {
         let (since, steady) = (Instant::now(), self.state().ways[at].steady);
         loop {
@@ -382,7 +382,7 @@ impl Ways {
         };
         match faults.min_by_key(soonest) {
             Some(fault) => Fault { reason: reasons.join("; "), ..fault },
-            // No way could be tried, because of earlier failures.
+            // No way was tried, because all are still waiting after earlier failures.
             None => {
                 let state = self.state();
                 let why = state.ways.iter().zip(&self.all);
@@ -404,8 +404,7 @@ impl Ways {
         Some((at, remote))
     }
 
-    /// Returns whether there is a standby connection on another way than `current`; drops a standby connection that is
-    /// of no use.
+    /// Returns whether there is a usable standby connection on another way than `current`; drops an unusable one.
     pub(super) fn has_standby(&self, current: usize) -> bool {
         let closed = |at: usize| self.closed(at).is_some();
         let standby = self.state().standby.take();

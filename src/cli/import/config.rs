@@ -7,12 +7,12 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 
 use crate::settings::nearest;
 
-/// The valid keys: `TOP` those of the whole file, then those of a sync and of `defaults`.
+/// The valid keys at the top level of the file. [`KEYS`] has the valid keys of a sync and of `defaults`.
 const TOP: [&str; 4] = ["log", "log_path", "defaults", "sync"];
 /// The keys of the mapping `log`.
 const LOG_KEYS: [&str; 2] = ["destination", "level"];
-/// The built-in defaults that Poni documents: `interval` and `simulate`. Elsewhere its text says 3 seconds, but the
-/// code waits 10.
+/// The built-in defaults of `interval` (in seconds) and `simulate` that Poni documents. In another place Poni's
+/// documentation says 3 seconds, but its code waits 10.
 const INTERVAL: u32 = 10;
 const SIMULATE: bool = true;
 const KEYS: [&str; 11] = [
@@ -245,7 +245,7 @@ impl Reader {
     fn sync(&mut self, name: String, line: usize, own: &Values, defaults: &Values) -> Option<Sync> {
         let value = |key: &str| own.get(key).or_else(|| defaults.get(key));
         let diagnostics = self.diagnostics.len();
-        // Older versions of Poni name a sync by its source.
+        // In older versions of Poni, the name of a sync is its source path.
         let source = own.get("source_path").map(|source| source.text.clone());
         let source = source.or_else(|| name.starts_with('/').then(|| name.clone()));
         let source = source.or_else(|| defaults.get("source_path").map(|source| source.text.clone()));

@@ -1,4 +1,5 @@
-//! Cases of concurrent calls, which may share a transaction but must answer and act as if each call came alone.
+//! Cases of concurrent calls. They may share a transaction, but each call must have the same effect and answer as if it
+//! came alone.
 
 use futures_util::future::join_all;
 use futures_util::{FutureExt, poll};
@@ -90,7 +91,7 @@ pub(in crate::ledger) async fn callers_that_go_away_take_nobody_along(store: &dy
         let staying: Vec<_> = calls.into_iter().step_by(2).collect();
         assert!(join_all(staying).await.into_iter().all(Result::unwrap));
     }
-    // A call that was cut off may have been applied or not, but its delivery is in one of the two states.
+    // A cancelled call may have been applied or not, but its delivery must be in one of the two states.
     let acknowledged = backlog_of(store, "tern").await.unwrap().acknowledged;
     assert!((50..=100).contains(&acknowledged), "{acknowledged}");
     assert_eq!(retirable(store).await.len() as u64, acknowledged);

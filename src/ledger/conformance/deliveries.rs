@@ -116,7 +116,7 @@ pub(in crate::ledger) async fn hurry_brings_back_what_was_put_off_for_one_vessel
     assert!(due(store, "gull").await.is_empty());
 }
 
-// States of a delivery.
+// Cases of the states of a delivery.
 
 pub(in crate::ledger) async fn a_state_that_was_entered_is_found_again(store: &dyn Store, _: &Hands) {
     admit(store, file("a", "one", 1), ["tern"]).await;
@@ -164,7 +164,7 @@ pub(in crate::ledger) async fn an_acknowledged_delivery_goes_back_to_no_other_st
     assert_eq!(retirable(store).await.len(), 1);
 }
 
-// Remains on a vessel.
+// Cases of temporary files that remain on a vessel.
 
 pub(in crate::ledger) async fn only_what_was_touched_and_superseded_remains(store: &dyn Store, _: &Hands) {
     let batch = ["untouched", "touched", "acknowledged", "open"].map(|name| file(name, "one", 1));
@@ -211,7 +211,7 @@ pub(in crate::ledger) async fn sweeping_late_does_not_hide_what_was_sent_again(s
     store.enter(delivery.id, DeliveryState::Uploading).await.unwrap();
     store.reconcile(&docs(), &[]).await.unwrap();
     assert_eq!(store.remains(&vessel("tern"), DeliveryId(0), 10).await.unwrap().len(), 1);
-    // Before the sweeper calls `swept`, the vessel takes the directory again and parts are being uploaded.
+    // Before `swept` is called, the vessel takes the directory again and parts are being uploaded.
     store.reconcile(&docs(), &vessels(["tern"])).await.unwrap();
     store.enter(delivery.id, DeliveryState::Uploading).await.unwrap();
     store.swept(delivery.id).await.unwrap();

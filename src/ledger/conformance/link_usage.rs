@@ -1,4 +1,4 @@
-//! Cases of the bytes on the link.
+//! Cases of the counts of bytes on the link: sums, ceilings, costs.
 
 use super::*;
 use crate::records::{DeliveryCost, LinkBytes, UtcDay, WayOf};
@@ -54,7 +54,7 @@ pub(in crate::ledger) async fn bytes_are_also_summed_by_way(store: &dyn Store, h
         days[2..],
         [(today, over("tern", "lte"), bytes(200, 40, 0)), (today, over("tern", "vsat"), bytes(14, 16, 4))]
     );
-    // Of several days, the nearest.
+    // The days nearest to the given day are returned.
     let days_near = async |day, most| {
         let days = store.link_days(day, most).await.unwrap();
         days.into_iter().map(|(day, _, _)| day).collect::<std::collections::BTreeSet<_>>()
@@ -86,7 +86,7 @@ pub(in crate::ledger) async fn a_ceiling_is_lowered_only_by_whoever_knows_it(sto
     let all = [("link vsat".to_owned(), today, 9), ("vessel tern".to_owned(), tomorrow, 1)];
     assert_eq!(store.ceilings(today, 2).await.unwrap(), all);
     assert_eq!(store.ceilings(tomorrow, 1).await.unwrap(), all[1..]);
-    // Another shore raised it since.
+    // Another shore has raised the ceiling meanwhile: it is no longer 5 or 8, so nothing changes.
     store.lower_ceiling("link vsat", today, 5, Some(2)).await.unwrap();
     store.lower_ceiling("link vsat", today, 8, None).await.unwrap();
     assert_eq!(store.ceilings(today, 2).await.unwrap(), all);
@@ -102,7 +102,7 @@ pub(in crate::ledger) async fn sums_of_long_ago_are_forgotten(store: &dyn Store,
         store.add_link_bytes(UtcDay(today - 500 + day), &one).await.unwrap();
     }
     let sum = async || store.link_bytes(UtcDay(0)..=UtcDay(i64::MAX)).await.unwrap()[0].1.sent;
-    // The clock is far ahead for a while: only as many days go as come.
+    // The clock is far ahead for a while: only as many days are removed as are added.
     store.add_link_bytes(UtcDay(today + 5000), &one).await.unwrap();
     assert_eq!(sum().await, 400);
     let first = store.link_bytes(UtcDay(today - 500)..=UtcDay(today - 500)).await.unwrap();
@@ -131,7 +131,7 @@ pub(in crate::ledger) async fn the_cost_of_a_delivery_is_the_sum_of_its_attempts
     assert_eq!((costs(0), costs(1), costs(2)), (Some(cost(15, Some(36))), Some(cost(3, None)), None));
     let history = store.reports().history(&docs(), &path("a")).await.unwrap();
     assert_eq!(history[0].deliveries[0].cost, Some(cost(15, Some(36))));
-    // What is sent once more costs once more.
+    // A file that is sent once more adds to the cost.
     store.resend(&docs(), Some(all[0].version.id), &vessels(["tern"])).await.unwrap();
     let again = only_due(store, "tern").await;
     assert!(store.acknowledge_there(&again, Verified::ByVessel, None, Some(cost(1, Some(4)))).await.unwrap());

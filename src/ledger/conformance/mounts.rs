@@ -1,4 +1,4 @@
-//! Cases of recorded mounts and paths.
+//! Cases of recorded mounts, and of recorded rates of paths to vessels.
 
 use super::*;
 use crate::records::{Mount, PathRate};

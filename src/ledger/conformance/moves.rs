@@ -1,4 +1,5 @@
-//! Cases of moves and copies: what had another path before, what waits for it, and what has the same content.
+//! Cases of moves and copies: entries that had another path before, deliveries that wait for a move, and files with the
+//! same content.
 
 use super::*;
 use crate::records::{Entry, Origin};
@@ -77,7 +78,7 @@ pub(in crate::ledger) async fn what_deletes_or_replaces_a_source_waits_for_the_m
     assert!(there.is_free && there.held.version == origin);
     let other = only_due(store, "gull").await;
     assert_eq!(store.origin_there(&vessel("gull"), &other).await.unwrap(), None, "it never had the file");
-    // A new file at the earlier path waits, too.
+    // A new file at the earlier path also waits for the move.
     admit(store, file("a", "new", 5), ["tern"]).await;
     assert_eq!(due_paths(store, "tern").await, ["b"]);
     store.put_off(delivery.id, "it failed", hands.now(), false).await.unwrap();
@@ -133,7 +134,7 @@ pub(in crate::ledger) async fn a_moved_tree_is_delivered_first_and_acknowledged_
     let receipt = receipts.iter().find(|receipt| receipt.path == path("n/e/f")).unwrap();
     assert_eq!((receipt.verified.as_str(), receipt.made_from.as_deref()), ("moved on the vessel", Some("docs/d/e/f")));
     assert_eq!(receipt.saved_bytes, Some(receipt.size));
-    // A vessel that never had the tree gets it from the top down.
+    // A vessel that never had the tree receives it from the top down.
     let mut order = Vec::new();
     while let [first, ..] = &due(store, "gull").await[..] {
         order.push(first.version.path.to_string());

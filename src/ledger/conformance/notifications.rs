@@ -109,8 +109,8 @@ pub(in crate::ledger) async fn retired_files_are_found_by_what_they_are_called_n
 }
 
 pub(in crate::ledger) async fn what_tells_what_a_vessel_holds_is_not_forgotten(store: &dyn Store, hands: &Hands) {
-    // Both vessels hold the first version of `a`, one vessel the second, no vessel the third. Another file was admitted
-    // and vanished.
+    // Both vessels hold the first version of `a`, one vessel also receives the second version, and no vessel receives
+    // the third. Another file was admitted and vanished.
     admit(store, file("a", "1", 1), ["tern", "gull"]).await;
     deliver(store, "tern").await;
     deliver(store, "gull").await;

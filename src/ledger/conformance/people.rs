@@ -94,7 +94,7 @@ pub(in crate::ledger) async fn a_forgotten_file_is_sent_to_nobody_until_it_chang
     admit(store, file("a", "1", 1), ["tern", "gull"]).await;
     assert!(forget(store, "a").await);
     assert!(!forget(store, "a").await);
-    // Neither another scan nor a restart makes the forgotten file due again.
+    // After another scan and after a restart, the forgotten file is still not due.
     admit(store, file("a", "1", 1), ["tern", "gull"]).await;
     store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
     assert!(due(store, "tern").await.is_empty() && retirable(store).await.is_empty());
@@ -230,7 +230,7 @@ pub(in crate::ledger) async fn the_queue_is_listed_in_the_order_in_which_it_is_d
     let due = [due(store, "tern").await[0].version.path.to_string(), "c".into()];
     assert!(due.iter().all(|path| path == "c"), "the first small file of the list is the first that is due");
 
-    // Page by page, and what is acknowledged meanwhile shifts nothing.
+    // The queue is listed page by page, and an acknowledgement in between neither skips nor repeats other deliveries.
     let (mut page, mut listed) = (queue(store, &QueueFilter::default(), &begin, 2).await, Vec::new());
     store.acknowledge(page.entries[0].position.delivery, Verified::ByVessel).await.unwrap();
     loop {

@@ -106,7 +106,7 @@ pub(in crate::ledger) async fn a_host_is_known_by_its_key_wherever_it_is(store: 
     for (address, key) in [("tern:22", "1"), ("192.0.2.7:22", "1"), ("vpn:2222", "1")] {
         assert_eq!(meet(store, host(address, "mate", Some(("ed", key)))).await, 0, "{address}");
     }
-    // The host shows a second key, and then only the second key at another address: both times it is the same host.
+    // The host presents a second key, and then only the second key at another address: both times it is the same host.
     assert_eq!(meet(store, host("vpn:2222", "mate", Some(("rsa", "2")))).await, 0);
     assert_eq!(meet(store, host("tern:22", "mate", Some(("rsa", "2")))).await, 0);
     assert_eq!(due_paths(store, "tern").await, [""; 0]);
@@ -199,7 +199,7 @@ pub(in crate::ledger) async fn a_clock_that_was_put_back_makes_nobody_wait_longe
     assert_eq!(due_paths(store, "tern").await, ["new", "failed"]);
     hands.forward(DAY / 4 - 10_000);
     assert_eq!(due(store, "tern").await.len(), 3);
-    // The same holds for a clock that is set back in small steps.
+    // All deliveries remain due when the clock is set back in several small steps.
     admit(store, file("another", "1", 1), ["tern"]).await;
     for _ in 0..5 {
         hands.forward(-900);

@@ -12,8 +12,9 @@ fn name(name: &str) -> DirectoryName {
     DirectoryName::new(name)
 }
 
-/// Admits files to directories with queues with and without an order, and to the shared queue; small and large ones, some of
-/// which failed. Files of the directory `rare` come last, and the directory `none` has no files.
+/// Admits small and large files to directories with their own queues, of all orders but `smallest`, and with the shared
+/// queue, and lets some deliveries fail. Files of the directory `rare` come last, and the directory `none` has no
+/// files.
 async fn fill(store: &dyn Store, hands: &Hands) {
     for (directory, order) in [("docs", Order::Name), ("maps", Order::Oldest), ("old", Order::Newest)] {
         store.set_queue(&name(directory), Some(QueueSettings { order, expire: None })).await.unwrap();
@@ -26,7 +27,7 @@ async fn fill(store: &dyn Store, hands: &Hands) {
         let mut file = file(format!("{what} {}", number * 29 % 48), &content, number);
         file.entry.stamp.mtime = i64::try_from(number * 7 % 48).unwrap();
         store.admit(&directory, &[file], &vessels(["tern", "gull"])).await.unwrap();
-        // Some become due at the same time.
+        // Some deliveries become due at the same time.
         hands.forward(i64::from(number % 3 != 0));
     }
     store.admit(&name("rare"), &[file("the last", "1", 99)], &vessels(["tern"])).await.unwrap();
@@ -42,7 +43,8 @@ async fn fill(store: &dyn Store, hands: &Hands) {
     }
 }
 
-/// Two priorities whose lanes take turns and merge queues, and the deliveries that are not due yet. Nothing names `old`.
+/// Returns two stages: one with two lanes that take turns, and one for deliveries that are not due yet. No stage names
+/// the queue `old`.
 fn stages() -> Vec<QueueStage> {
     let lane = |shared, queues: &[&str], ranked| QueueLane {
         shared,
@@ -131,7 +133,7 @@ pub(in crate::ledger) async fn a_filter_changes_neither_the_order_of_the_queue_n
     }
 }
 
-/// An answer whose time was over ends at a place where no delivery is.
+/// An answer that reached its time limit ends at a place without a delivery.
 pub(in crate::ledger) async fn a_list_goes_on_between_deliveries(store: &dyn Store, hands: &Hands) {
     fill(store, hands).await;
     let filter = QueueFilter { directory: Some(name("rare")), ..QueueFilter::default() };

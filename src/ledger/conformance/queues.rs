@@ -1,4 +1,4 @@
-//! Queues of directories: their order, and the expiry of their deliveries.
+//! Cases of directories with their own queues: the order, and the expiry of deliveries.
 
 use std::time::Duration;
 
@@ -122,7 +122,8 @@ pub(in crate::ledger) async fn queues_are_listed_in_the_order_in_which_they_are_
             }
         }
     };
-    // One of each lane in turn; then what failed; then the queue that no stage names, by its rank.
+    // First one delivery of each lane in turn, then the failed delivery, then the queue that no stage names, by its
+    // rank.
     let expected = ["b", "first", "c", "second", "d", "a", "new", "old"];
     for limit in [1, 2, 3, 5, 8, 100] {
         assert_eq!(listed(limit, &filter).await, expected, "{limit} at a time");
@@ -131,7 +132,7 @@ pub(in crate::ledger) async fn queues_are_listed_in_the_order_in_which_they_are_
     assert_eq!(listed(2, &only).await, ["b", "c", "d", "a"]);
     let news = QueueFilter { directory: Some(news), ..QueueFilter::default() };
     assert_eq!(listed(2, &news).await, ["first", "second"]);
-    // What is acknowledged meanwhile shifts nothing.
+    // A delivery that is acknowledged between two pages does not shift the next page.
     let page = store.reports().queue(&vessel("tern"), &stages, &filter, None, 3).await.unwrap();
     store.acknowledge(page.entries[2].position.delivery, Verified::ByVessel).await.unwrap();
     let rest = store.reports().queue(&vessel("tern"), &stages, &filter, page.next.as_ref(), 9).await.unwrap();
@@ -208,7 +209,7 @@ pub(in crate::ledger) async fn what_is_being_published_does_not_expire_and_what_
     assert!(!store.enter(all[1].id, DeliveryState::Publishing).await.unwrap());
     store.put_off(all[1].id, "late", 0, false).await.unwrap();
     assert_eq!(store.remains(&vessel("tern"), DeliveryId(0), 9).await.unwrap().len(), 1, "its parts are swept");
-    // The vessel answers after the expiry: it has the file.
+    // The vessel answers after the expiry that it has the file.
     for delivery in all {
         assert!(store.acknowledge_there(&delivery, Verified::ByVessel, None, None).await.unwrap());
     }
@@ -235,7 +236,7 @@ pub(in crate::ledger) async fn an_expired_version_stays_expired_and_a_new_one_is
     }
     admit(store, file("a", "two", 1), ["tern"]).await;
     assert_eq!(queued_paths(store).await, ["b", "a"]);
-    // A vessel that is added later gets only what has not expired.
+    // A vessel that is added later gets only versions that have not expired.
     set(store, Order::Oldest, Some(10_000)).await;
     hands.forward(6000);
     store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();

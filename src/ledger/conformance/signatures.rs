@@ -1,4 +1,4 @@
-//! Cases of signatures: found for the vessel that received their version last, and dropped after that.
+//! Cases of signatures: they are found for the vessel that received their version last, and deleted after that.
 
 use super::*;
 use crate::signature::{Signature, SignatureBuilder};
@@ -93,12 +93,12 @@ pub(in crate::ledger) async fn other_files_are_found_by_their_blocks(store: &dyn
     store.keep_signature_of(&third, &two).await.unwrap();
     deliver(store, "tern").await;
     assert_eq!(similar("tern", &new, &[blocks[0], blocks[1], two.samples()[7]]).await, ["b", "a"]);
-    // The vessel has another version by now.
+    // The vessel has received another version meanwhile.
     hands.forward(5);
     admit(store, file("a", "other", 4), ["tern"]).await;
     deliver(store, "tern").await;
     assert_eq!(similar("tern", &new, &blocks).await, ["b"]);
-    // A signature that is recorded anew is found by its new blocks only.
+    // A signature that is recorded once more is found by its new blocks only.
     store.keep_signature_of(&third, &one).await.unwrap();
     assert_eq!(similar("tern", &new, &two.samples()).await, [""; 0]);
     assert_eq!(similar("tern", &new, &blocks).await, ["b"]);

@@ -1,4 +1,5 @@
-//! Cases of recorded values, which are read back unchanged, and of concurrent callers, which don't affect each other.
+//! Cases of recorded values, which must be read back unchanged, and of cancelled and concurrent calls, which must not
+//! affect other calls.
 
 use super::*;
 use crate::records::{DeliveryId, Entry};
@@ -43,7 +44,7 @@ pub(in crate::ledger) async fn any_number_survives(store: &dyn Store, _: &Hands)
             store.current(&docs()).await.unwrap(),
             [CurrentVersion { path: path("a"), traits: traits_of(&new) }]
         );
-        // A vessel that is added later also gets the file as large or small, by the same size.
+        // For a vessel that is added later, the same size must count as small or large in the same way.
         let name = format!("added {n}");
         store.reconcile(&docs(), &vessels(["tern", &name])).await.unwrap();
         assert_eq!(store.next_due(&vessel(&name), number > 0, 10).await.unwrap().len(), 1);
@@ -57,7 +58,7 @@ pub(in crate::ledger) async fn a_version_may_be_hashed_after_it_was_admitted(sto
     admit(store, unread.clone(), ["tern"]).await;
     let version = only_due(store, "tern").await.version;
     assert_eq!(version.digest, None);
-    // The two versions are equal whether or not their digests are known, so nothing is admitted again.
+    // The two versions are equal whether or not their digests are known, so no version is admitted again.
     admit(store, unread.clone(), ["tern"]).await;
     admit(store, hashed.clone(), ["tern"]).await;
     assert_eq!(only_due(store, "tern").await.version.id, version.id);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-// Admitting.
+// Cases of admission.
 
 pub(in crate::ledger) async fn admitting_twice_is_one_version(store: &dyn Store, _: &Hands) {
     admit(store, file("a", "one", 1), ["tern", "gull"]).await;
@@ -53,7 +53,7 @@ pub(in crate::ledger) async fn a_changed_file_supersedes_what_is_open_and_keeps_
     }
     assert_eq!(current_paths(store).await, ["a"]);
     assert_eq!(backlog_of(store, "tern").await.unwrap().acknowledged, 1);
-    // The last acknowledgement of the superseded version comes too late to make it complete.
+    // The last acknowledgement of the superseded version comes too late to make the version complete.
     assert!(!store.acknowledge(open.id, Verified::ByVessel).await.unwrap());
     assert!(retirable(store).await.is_empty());
 }
@@ -83,7 +83,7 @@ pub(in crate::ledger) async fn directories_do_not_meet(store: &dyn Store, _: &Ha
     assert!(store.current(&other).await.unwrap().is_empty());
 }
 
-// Completing and retiring.
+// Cases of completion and retirement.
 
 pub(in crate::ledger) async fn only_what_every_vessel_acknowledged_is_retirable(store: &dyn Store, _: &Hands) {
     admit(store, file("a", "one", 1), ["tern", "gull", "auk"]).await;
@@ -145,7 +145,7 @@ pub(in crate::ledger) async fn a_version_that_nobody_takes_is_never_complete(sto
     assert_eq!(due_paths(store, "tern").await, ["a"]);
 }
 
-// Reconciling.
+// Cases of reconciliation.
 
 pub(in crate::ledger) async fn an_added_vessel_makes_a_version_incomplete_again(store: &dyn Store, _: &Hands) {
     admit(store, file("a", "one", 1), ["tern"]).await;
@@ -190,7 +190,7 @@ pub(in crate::ledger) async fn a_vessel_that_returns_is_served_at_once(store: &d
     let again = only_due(store, "gull").await;
     // The delivery resumes with the bytes sent before.
     assert_eq!((again.state, again.failures), (DeliveryState::Uploading, 0));
-    // Files that the vessel `tern` acknowledged before are still there, so they are not due again.
+    // The vessel `tern` still has the files that it acknowledged before, so they are not due again.
     store.reconcile(&docs(), &vessels(["gull"])).await.unwrap();
     store.reconcile(&docs(), &vessels(["tern", "gull"])).await.unwrap();
     assert!(due(store, "tern").await.is_empty());
@@ -256,7 +256,7 @@ pub(in crate::ledger) async fn current_versions_are_read_part_by_part(store: &dy
     assert_eq!(read.len(), names.len());
 }
 
-// Vanishing.
+// Cases of vanished sources.
 
 pub(in crate::ledger) async fn a_vanished_source_drops_what_is_open_and_is_counted(store: &dyn Store, _: &Hands) {
     let batch = [file("a", "one", 1), file("b", "one", 2), file("c", "one", 3)];
@@ -290,7 +290,7 @@ pub(in crate::ledger) async fn a_path_that_vanished_can_come_back(store: &dyn St
     assert_eq!(retirable(store).await[0].id, new.version.id);
 }
 
-// Mirrors.
+// Cases of mirrors: directories, links and deletions.
 
 fn thing(at: &str, kind: VersionKind, inode: u64) -> NewVersion {
     let stamp = FileStamp { size: 0, mtime: 0, mtime_nanos: 0, inode };

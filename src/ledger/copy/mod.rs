@@ -1,7 +1,8 @@
-//! Copies a ledger from one store to another, and proves that the copy is equal.
+//! Copies a ledger from one store to another, and verifies that the copy is equal.
 //!
-//! Both ledgers have the same tables ([`tables`]). The copy is one transaction of the target, and sees one moment of the
-//! source. Afterwards the rows of each table are read again from the target, and their number and digest are compared.
+//! Both ledgers have the same tables ([`tables`]). The copy is read from one consistent snapshot of the source, and
+//! written in one transaction of the target. Then the rows of each table are read again from the target, and their
+//! number and digest are compared.
 
 mod side;
 mod tables;
@@ -23,7 +24,7 @@ use tables::{TABLES, Table};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// Number of values per statement. SQLite allows 32,766.
+/// Maximum number of values per statement. SQLite allows 32,766.
 const MOST_VALUES: usize = 12_000;
 
 /// A table that was copied.
@@ -33,11 +34,11 @@ pub struct CopiedTable {
     pub name: &'static str,
     /// The number of its rows.
     pub rows: u64,
-    /// SHA-256 of its rows in their order, equal on both sides.
+    /// SHA-256 of the table's rows in their order, equal in the source and the copy.
     pub digest: String,
 }
 
-/// The connection to a ledger of a copy.
+/// A connection to the source or the target of a copy.
 enum Open {
     Sqlite(SqliteConnection),
     Postgres(Box<PgConnection>),
@@ -90,11 +91,12 @@ async fn sqlite(file: &Path) -> Result<SqliteConnection> {
     options.connect().await.map_err(|e| LedgerError::opening(file, &e))
 }
 
-/// Copies a ledger, which no program may use, to one that doesn't exist or is empty. Returns the tables.
+/// Copies a ledger to another one that doesn't exist or is empty. No program may use the ledgers meanwhile. Returns the
+/// copied tables.
 ///
 /// # Errors
-/// [`LedgerError`] when one of the ledgers is in use or can't be opened, when the target has records, and when the copy
-/// differs from the source; then the target is left empty.
+/// [`LedgerError`] when one of the ledgers is in use or can't be opened, when the target already has records, or when
+/// the copy differs from the source. Nothing is copied then.
 pub async fn copy(from: &Database, to: &Database) -> Result<Vec<CopiedTable>> {
     if from == to {
         return Err(not_copied(to, "both are the same ledger"));
@@ -104,7 +106,7 @@ pub async fn copy(from: &Database, to: &Database) -> Result<Vec<CopiedTable>> {
     {
         return Err(LedgerError::NotThere { file: file.to_owned() });
     }
-    // The handles keep other programs out.
+    // While these handles are open, no other program can open the ledgers.
     let source = Ledger::open_at(from, Clock::system()).await?;
     let target = Ledger::open_at(to, Clock::system()).await?;
     let copied = copy_unlocked(from, to).await;
@@ -113,7 +115,8 @@ pub async fn copy(from: &Database, to: &Database) -> Result<Vec<CopiedTable>> {
     copied
 }
 
-/// Copies a ledger like [`copy`], but also while a program uses the source, and without keeping others from the target.
+/// Copies a ledger like [`copy`], but locks neither ledger: a program may use the source, and nothing keeps other
+/// programs from opening the target.
 pub(super) async fn copy_unlocked(from: &Database, to: &Database) -> Result<Vec<CopiedTable>> {
     let (mut source, mut target) = (Open::to(from).await?, Open::to(to).await?);
     source.begin(true).await?;
@@ -179,7 +182,7 @@ async fn digest(side: &mut Side<'_>, table: &'static Table) -> Result<(u64, Stri
     Ok((count, hex(hash)))
 }
 
-/// Adds a row to a digest. Each value begins with its type and, where that varies, its length.
+/// Adds a row to a digest. Each value begins with its type and its length.
 fn add(hash: &mut Sha256, row: &Values) {
     for value in row {
         let (kind, bytes): (u8, &[u8]) = match value {

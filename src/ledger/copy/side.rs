@@ -1,4 +1,4 @@
-//! One of the two ledgers of a copy, in a transaction: reads and writes the rows of its tables as [`Value`]s.
+//! The source or the target of a copy, in a transaction: reads and writes the rows of its tables as [`Value`]s.
 
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
@@ -36,7 +36,7 @@ pub(super) enum Side<'a> {
     Postgres(&'a mut PgConnection),
 }
 
-/// Whether a delivery has a rank. A rank without a queue has no meaning.
+/// The SQL condition for a delivery to have a rank. A rank without a queue is ignored, because it has no meaning.
 const HAS_RANK: &str = "rank IS NOT NULL AND EXISTS (
      SELECT 1 FROM queue q WHERE q.directory = delivery.queue AND q.ordering IS NOT NULL)";
 
@@ -53,7 +53,7 @@ fn names(table: &Table) -> String {
     table.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
-/// Reads a value; the reader of flags differs between the stores.
+/// Reads a value of a row. `$flag` is the type of a flag, which differs between the stores.
 macro_rules! value {
     ($row:expr, $at:expr, $kind:expr, $flag:ty) => {
         match $kind {
@@ -71,7 +71,7 @@ macro_rules! value {
 }
 
 impl Side<'_> {
-    /// Returns the rows of a table, in its order.
+    /// Returns the rows of a table, ordered by [`Table::order`].
     pub(super) fn rows<'b>(&'b mut self, table: &'static Table) -> BoxStream<'b, sqlx::Result<Values>> {
         let question = AssertSqlSafe(select(table));
         let columns = || table.columns.iter().enumerate();
@@ -91,12 +91,13 @@ impl Side<'_> {
         }
     }
 
-    /// Prepares an empty ledger for the rows: removes what opening it has created, and the sums.
+    /// Removes the rows that a table of an empty ledger has: those that opening the ledger created, and the sums that
+    /// triggers counted.
     pub(super) async fn clear(&mut self, table: &Table) -> sqlx::Result<()> {
         self.execute(&format!("DELETE FROM {}", table.name)).await
     }
 
-    /// Returns whether this ledger has never had a record.
+    /// Returns whether this ledger has no records besides its id.
     pub(super) async fn is_empty(&mut self) -> sqlx::Result<bool> {
         for table in TABLES.iter().filter(|table| table.name != "instance") {
             let question = AssertSqlSafe(format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT 1) one", table.name));
@@ -111,7 +112,8 @@ impl Side<'_> {
         Ok(true)
     }
 
-    /// Turns triggers off, where the store can do so. Elsewhere they count sums, which are replaced at the end.
+    /// Turns triggers on or off in PostgreSQL. In SQLite they stay on and count sums, which the copied sums replace at
+    /// the end.
     pub(super) async fn triggers(&mut self, on: bool) -> sqlx::Result<()> {
         if let Self::Postgres(_) = self {
             let switch = if on { "ENABLE" } else { "DISABLE" };
@@ -169,7 +171,7 @@ impl Side<'_> {
         }
     }
 
-    /// Computes the ranks of the deliveries that have one.
+    /// Computes the ranks of the deliveries that have one, because only whether there is a rank is copied.
     pub(super) async fn rank(&mut self) -> sqlx::Result<()> {
         let rank = match self {
             Self::Sqlite(_) => {
@@ -190,7 +192,7 @@ impl Side<'_> {
         .await
     }
 
-    /// Returns the highest number that was ever given to a row of a numbered table.
+    /// Returns the highest number that any row of a numbered table was ever given.
     pub(super) async fn last_number(&mut self, table: &Table) -> sqlx::Result<i64> {
         match self {
             Self::Sqlite(connection) => {
@@ -208,7 +210,7 @@ impl Side<'_> {
         }
     }
 
-    /// Records the highest number that was ever given.
+    /// Records this highest number, so that no number is given twice.
     pub(super) async fn set_last_number(&mut self, table: &Table, last: i64) -> sqlx::Result<()> {
         match self {
             Self::Sqlite(_) => {

@@ -1,24 +1,24 @@
-//! The tables of a ledger, which both stores have with the same names and columns.
+//! The tables of a ledger. Both stores have them with the same names and columns.
 
 /// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Number,
-    /// A number 0 or 1 in SQLite, a boolean in PostgreSQL.
+    /// A flag: the number 0 or 1 in SQLite, a boolean in PostgreSQL.
     Flag,
     Text,
     Bytes,
-    /// The rank in a queue, which each store represents in its own way: only whether there is one is copied.
+    /// The rank in a queue. Each store represents ranks in its own way, so only whether there is a rank is copied.
     Rank,
 }
 
 /// A table of a ledger.
 pub(super) struct Table {
     pub(super) name: &'static str,
-    /// The columns that identify a row, in whose order rows are compared.
+    /// The columns that identify a row. Rows are read and compared in the order of these columns.
     pub(super) order: &'static str,
     pub(super) columns: &'static [(&'static str, Kind)],
-    /// Whether the number of a deleted row is never reused.
+    /// Whether the rows have numbers that are never reused, even after a row was deleted.
     pub(super) numbered: bool,
 }
 
@@ -35,8 +35,8 @@ const fn numbered(name: &'static str, columns: &'static [(&'static str, Kind)]) 
 const LINK_BYTES: &[(&str, Kind)] =
     &[("day", Number), ("vessel", Text), ("sent", Number), ("received", Number), ("resent", Number)];
 
-/// The tables, each after those that it refers to. The sums, which triggers maintain, come last, so that they replace
-/// the counts that the triggers made while the rows were copied.
+/// The tables, each after the tables that it refers to. The sums, which triggers maintain, come last: the copied sums
+/// replace those that the triggers counted while the rows were copied.
 pub(super) const TABLES: &[Table] = &[
     table("instance", "id", &[("id", Text)]),
     table("queue", "directory", &[("directory", Text), ("ordering", Text), ("expire", Number), ("settled", Flag)]),

@@ -18,7 +18,7 @@ fn docs() -> DirectoryName {
     DirectoryName::new("docs")
 }
 
-/// Records something in many tables.
+/// Writes records to many tables.
 async fn fill(ledger: &Ledger) {
     let (tern, gull) = (VesselName::new("tern"), VesselName::new("gull"));
     let queue = QueueSettings { order: Order::Newest, expire: Some(std::time::Duration::from_secs(1_000_000_000)) };
@@ -38,7 +38,7 @@ async fn fill(ledger: &Ledger) {
     }
     ledger.vanished(&docs(), &[files[7].path.clone()]).await.unwrap();
     ledger.pause(&gull, Some(&Pause { until: None, note: Some("dry dock".into()) })).await.unwrap();
-    // The highest numbers have been removed, and must not be given again.
+    // The version with the highest number vanishes and is pruned below. Its number must not be given again.
     ledger.vanished(&docs(), &[files[1499].path.clone()]).await.unwrap();
     let mut at = Some(VersionId(0));
     while let Some(after) = at {
@@ -76,7 +76,7 @@ async fn a_ledger_is_copied_to_postgresql_and_back_and_stays_the_same() {
     assert!(refused.to_string().contains("has records"), "{refused}");
 
     assert_eq!(copy(&place.database(), &back).await.unwrap(), there);
-    // Both ledgers go on in the same way.
+    // All three ledgers must continue in the same way.
     let mut histories: Vec<Vec<VersionHistory>> = Vec::new();
     for database in [&first, &back, &place.database()] {
         let ledger = Ledger::open_at(database, Clock::system()).await.unwrap();

@@ -20,9 +20,9 @@ use super::write::Pools;
 use crate::backoff::Backoff;
 use crate::ledger::{LedgerError, Outage};
 
-/// Waits between attempts to reconnect.
+/// Wait times between attempts to reconnect.
 const RECONNECT: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-/// How often a statement that conflicted with another one is repeated.
+/// Maximum number of times that an attempt is repeated because it conflicted with another transaction.
 const CONFLICTS: u32 = 20;
 
 /// Time since the host's boot, including the time in suspend.
@@ -101,7 +101,7 @@ impl Connections {
             lease,
             lease_time,
             state: watch::Sender::new(State::There(pools)),
-            // The first renewal follows at once, and says for how long the lease is valid.
+            // The first renewal follows at once and sets the time until which the lease is valid.
             held_until: watch::Sender::new(Duration::ZERO),
             steady_since: Mutex::new(now()),
             broken: Notify::new(),
@@ -199,7 +199,7 @@ impl Connections {
         }
     }
 
-    /// Returns for how long the connection has lasted without an outage.
+    /// Returns how long the database has been available without an outage.
     pub(super) fn steady_for(&self) -> Duration {
         now().saturating_sub(*self.steady_since.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -265,12 +265,12 @@ impl Connections {
         self.holder.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Ends the keeper, which returns the lease.
+    /// Ends the keeper, which then gives back the lease.
     pub(super) fn close(&self) {
         self.closing.cancel();
     }
 
-    /// Reconnects and renews the lease. Returns `None` when another process has it.
+    /// Reconnects and renews the lease. Returns `None` when another process has acquired the lease.
     async fn reconnect(&self) -> sqlx::Result<Option<(PgConnection, PgConnectOptions, Duration)>> {
         let (mut connection, options) = self.servers.connect(true).await?;
         let asked = now();
@@ -341,7 +341,7 @@ async fn keep(it: Arc<Connections>, mut lease: PgConnection) {
     }
 }
 
-/// Limits the time of an attempt. After a timeout, the connection must not be used any more.
+/// Limits the time of an attempt. After a timeout, the connection of the attempt must not be used any more.
 async fn within<T>(time: Duration, attempt: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     let late =
         || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {} s", time.as_secs_f32()));
@@ -359,7 +359,7 @@ fn give_up(it: &Connections) {
     it.unlock();
 }
 
-/// Closes the pools and returns the lease.
+/// Closes the pools and gives back the lease.
 async fn end(it: &Connections, mut lease: PgConnection) {
     let state = it.state.borrow().clone();
     finish(it);

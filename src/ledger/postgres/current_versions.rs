@@ -7,8 +7,8 @@ use super::{Postgres, Result, rows};
 use crate::ledger::CurrentVersion;
 use crate::names::{DirectoryName, RelPath, VesselName};
 
-/// The current version `v` of the directory `$directory` at the path `i.path`. Without `OFFSET 0`, the planner may compare every
-/// version of the directory with every path, as long as it has no statistics.
+/// The current version `v` of the directory `$directory` at the path `i.path`. Without `OFFSET 0`, as long as there are
+/// no statistics, the planner may compare every version of the directory with every path.
 macro_rules! version_at {
     ($directory:literal) => {
         concat!(
@@ -20,8 +20,8 @@ macro_rules! version_at {
 }
 pub(super) use version_at;
 
-/// The current versions `v` of the directory `$directory` below the path `i.path`. A range of keys preselects them, as far
-/// as keys are sorted like paths; then the paths are compared.
+/// The current versions `v` of the directory `$directory` below the path `i.path`. A range of keys preselects them, as
+/// far as keys are sorted like paths; then the paths themselves are compared.
 macro_rules! versions_below {
     ($directory:literal) => {
         concat!(
@@ -39,7 +39,7 @@ pub(super) use versions_below;
 
 pub(super) async fn all(ledger: &Postgres, directory: &DirectoryName) -> Result<Vec<CurrentVersion>> {
     let current = ledger.lasting(|pools| async move {
-        // Converts row by row, because rows take several times the memory of the records.
+        // Converts row by row, because the rows take several times the memory of the records.
         let mut rows = sqlx::query(concat!(
             "SELECT ",
             current_columns!(),
@@ -85,7 +85,7 @@ pub(super) async fn after(
     current.await
 }
 
-/// Some paths (`$1`) of a directory (`$2`), each once.
+/// The current versions at some paths (`$1`) of a directory (`$2`), each once.
 pub(super) const AT: &str =
     concat!("SELECT ", current_columns!(), " FROM (SELECT DISTINCT unnest($1::bytea[])) i (path), ", version_at!("$2"));
 

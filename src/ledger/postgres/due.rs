@@ -1,8 +1,8 @@
 //! Queries for due deliveries, and the correction of due times when the clock is set back.
 //!
-//! Due times are stored as time of day. A person, NTP, or a host that starts without a clock may set the clock back;
-//! deliveries would then be due late by the length of that step. So a query for due deliveries detects such a step and
-//! moves future due times earlier by the same amount. A step forward ends waits early, which is harmless.
+//! Due times are stored as time of day. A person, NTP, or a host that starts without a clock may set the clock back,
+//! and deliveries would then be due late by the length of this step. So a query for due deliveries detects the step and
+//! moves future due times earlier by the same amount. A step forward only ends waits early, which is harmless.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -12,7 +12,7 @@ use crate::backoff::LONGEST_WAIT;
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{Delivery, DeliveryId, Origin, PlaceNumber};
 
-/// Steps back of the clock up to this many milliseconds are ignored.
+/// Steps back of the clock are ignored up to this number of milliseconds.
 const SMALL_STEP: i64 = 100;
 
 /// The columns of a delivery and its version, which [`delivery`] reads.
@@ -45,9 +45,10 @@ pub(super) fn delivery(row: &PgRow) -> Result<Delivery> {
     })
 }
 
-/// The condition that a delivery `d` of a version `v` need not wait for the delivery of a move to the same vessel. An entry
-/// that was moved with its directory waits for the directory. A version that deletes or replaces the source of a move waits
-/// for the move, unless it is a move itself, because moves may form a circle. No delivery waits for one that has failed.
+/// The SQL condition that a delivery `d` of a version `v` need not wait for a move on the same vessel. An entry that
+/// was moved with its directory waits for the move of the directory. A version that deletes or replaces the source of a
+/// move waits for this move, unless the version is a move itself, because moves may form a circle. No delivery waits
+/// for a move that has failed.
 macro_rules! waits_for_no_move {
     () => {
         "NOT EXISTS (SELECT 1 FROM delivery f WHERE f.version = v.waits_for AND f.vessel = d.vessel
@@ -103,7 +104,8 @@ pub(super) async fn next_due_at(
     let held_back = rows::directories(held_back);
     let at = store.lasting(|pools| {
         let statement = match held_back.is_empty() {
-            // Two lookups in the index; one over both values of `large` would scan all open deliveries.
+            // The two inner queries are one index lookup each; one query over both values of `large` would scan all
+            // open deliveries.
             true => sqlx::query_scalar(
                 "SELECT min(due_at) FROM (
                      (SELECT due_at FROM delivery WHERE vessel = $1 AND NOT large AND queue IS NULL
@@ -114,7 +116,8 @@ pub(super) async fn next_due_at(
             )
             .bind(vessel.as_str()),
             false => sqlx::query_scalar(
-                // Each inner query ends at the first delivery that is not held back; `min` would read all.
+                // Each inner query ends at the first delivery that is not held back; `min` instead would read all
+                // deliveries.
                 "SELECT min(due_at) FROM (
                      (SELECT d.due_at FROM delivery d JOIN version v ON v.id = d.version
                       WHERE d.vessel = $1 AND NOT d.large AND d.queue IS NULL
@@ -134,8 +137,8 @@ pub(super) async fn next_due_at(
     at.await
 }
 
-/// Returns the time of day in milliseconds since 1970. Corrects the due times first if the clock was set back since the
-/// last call.
+/// Returns the time of day in milliseconds since 1970. If the clock was set back since the last call, corrects the due
+/// times first.
 pub(super) async fn now(store: &Postgres) -> Result<i64> {
     let now = store.now();
     let mut latest = store.latest.lock().await;
@@ -149,8 +152,8 @@ pub(super) async fn now(store: &Postgres) -> Result<i64> {
     Ok(now)
 }
 
-/// Moves due times that are later than `now` earlier by `step` milliseconds. Deliveries that never failed become due at
-/// once, and no other delivery waits longer than [`LONGEST_WAIT`].
+/// Reduces all due times after `now` by `step` milliseconds. Deliveries that never failed become due at once, and no
+/// other delivery waits longer than [`LONGEST_WAIT`].
 pub(super) async fn move_back(store: &Postgres, now: i64, step: i64) -> Result<()> {
     let longest = i64::try_from(LONGEST_WAIT.as_millis()).unwrap_or(i64::MAX);
     let moved = store.lasting(|pools| async move {

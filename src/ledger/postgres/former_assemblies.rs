@@ -1,4 +1,4 @@
-//! The former names of assemblies, from before this process took a vessel over.
+//! The names that assemblies (unfinished files on a vessel) had before this process took the vessel over.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -7,8 +7,8 @@ use super::{Postgres, Result, rows};
 use crate::names::VesselName;
 use crate::records::{DeliveryId, FormerAssembly};
 
-/// Gives new assembly names to the unfinished deliveries of vessels that this process takes over. Must run in the
-/// transaction in which the vessels are acquired.
+/// Gives new assembly names to the unfinished deliveries of vessels that this process takes over. A process that
+/// acquires the vessels must call this function in the same transaction.
 pub(super) async fn change_tokens(write: &mut PgConnection, vessels: &[&str]) -> sqlx::Result<()> {
     sqlx::query("SELECT change_tokens($1)").bind(vessels).execute(write).await.map(drop)
 }

@@ -1,8 +1,8 @@
 //! Group commit: updates that arrive during a transaction share the next transaction.
 //!
-//! A transaction costs some round trips to the database and a flush of its log, so one task writes for all callers, as
-//! with SQLite: it takes the updates that arrived meanwhile, runs one statement per kind of update, commits, and answers
-//! the callers. A caller that is cancelled withdraws its update if the task has not taken the update yet; otherwise the
+//! A transaction costs some round trips to the database and a flush of the database's log. So one task writes for all
+//! callers, as with SQLite: it takes the updates that have arrived, runs one statement per kind of update, commits, and
+//! answers the callers. A caller that is cancelled withdraws its update, unless the task has already taken it; then the
 //! update may still be applied.
 
 use std::collections::HashSet;
@@ -34,7 +34,7 @@ pub(super) enum Entry {
     PutOff { reason: String, due_at: i64, parked: bool },
     /// A delivery was acknowledged; the field is the method of verification.
     Acknowledged(&'static str),
-    /// A delivery was acknowledged at `place`; ignored when the delivery goes to another place now. `seen` is the state
+    /// A delivery was acknowledged at `place`. Ignored if the delivery goes to another place now. `seen` is the state
     /// of the vessel's copy.
     AcknowledgedAt { verified: &'static str, place: PlaceNumber, seen: Option<Seen> },
     /// No parts of a superseded delivery are left on the vessel.
@@ -46,8 +46,8 @@ pub(super) enum Entry {
 struct Waiting {
     entry: Entry,
     id: i64,
-    /// Added to the delivery's cost if its state allows the update. Not part of the entry, because equal entries share a
-    /// statement.
+    /// The amount to be added to the delivery's cost if its state allows the update. It is not part of `entry`, because
+    /// updates with equal entries share a statement.
     cost: Option<DeliveryCost>,
     /// The work that the update belongs to.
     work: Option<Arc<Lease>>,
@@ -65,7 +65,7 @@ impl Group {
         Self(sender)
     }
 
-    /// Applies an update to the delivery or version with the number `id`, as a part of some work. Adds `cost` to the
+    /// Applies an update, which belongs to `work`, to the delivery or version with the number `id`. Adds `cost` to the
     /// delivery's cost. Returns `false` when there is no such record, or when its state doesn't allow the update.
     pub(super) async fn make(
         &self,
@@ -80,7 +80,7 @@ impl Group {
         answered.await.map_err(|_| ended())?
     }
 
-    /// Returns whether the writing task runs.
+    /// Returns whether the writing task is running.
     pub(super) fn is_running(&self) -> bool {
         !self.0.is_closed()
     }
@@ -94,7 +94,7 @@ async fn write(
 ) {
     let mut group = Vec::new();
     while waiting.recv_many(&mut group, MOST).await > 0 {
-        // A cancelled caller may since have made a newer update of the delivery, so its older update is dropped.
+        // A cancelled caller may have made a newer update of the delivery since, so its older update is dropped.
         group.retain(|one| !one.answer.is_closed());
         group.sort_by(|a, b| a.entry.cmp(&b.entry));
         let made = make_all(&connections, clock.now_ms(), &listeners, &group).await;
@@ -112,8 +112,8 @@ async fn write(
 /// One update: its kind, the number of the delivery or version, and the cost to be added.
 type One<'a> = (&'a Entry, i64, Option<DeliveryCost>);
 
-/// Applies the updates of a group in one transaction. Returns for each update whether the state of its delivery allowed
-/// the update. An update that is not allowed, or whose work this shore does not have any more, is skipped; after another
+/// Applies the updates of a group in one transaction. Returns for each update whether the state of its delivery or
+/// version allowed it. Skips updates that are not allowed, and updates whose work this shore has lost. After any other
 /// error, no update of the group is applied.
 async fn make_all(
     connections: &Connections,
@@ -179,7 +179,8 @@ async fn make(
     Ok((made, noted))
 }
 
-/// Applies one update to many deliveries or versions. Returns the numbers of those whose state allowed the update.
+/// Applies one update to many deliveries or versions. Returns the numbers of the records whose state allowed the
+/// update.
 async fn make_alike(
     transaction: &mut PgConnection,
     now: i64,
@@ -188,7 +189,7 @@ async fn make_alike(
 ) -> Result<HashSet<i64>> {
     let statement = match entry {
         Entry::State(state) => sqlx::query(
-            // An attempt that begins has copied nothing yet.
+            // A new attempt has copied nothing yet.
             "UPDATE delivery SET state = $2, touched = true, parked = false,
                  made_from = CASE WHEN $2 <> 'uploading' THEN made_from END,
                  saved_bytes = CASE WHEN $2 <> 'uploading' THEN saved_bytes END
@@ -232,8 +233,8 @@ async fn make_alike(
             .bind(written)
             .bind(link)
         }
-        // If the vessel takes the directory again, the delivery is open again and may have sent new parts: then
-        // `touched` stays set.
+        // Only superseded deliveries are updated: if the vessel takes the directory again, the delivery is open and may
+        // have sent new parts, so `touched` must stay set.
         Entry::Swept => {
             sqlx::query("UPDATE delivery SET touched = false WHERE id = ANY ($1) AND state = 'superseded' RETURNING id")
                 .bind(ids)

@@ -1,10 +1,11 @@
 //! The leases of the ledger: which processes may write to it.
 //!
-//! A lease is a row, and not a lock of a session, because a session's end shows on the two sides at different times:
-//! the server may give the lock to another process while this one still believes in its session. The row's holder renews
-//! it, and knows by its own clock until when nobody else can have it.
+//! A lease is a row of a table, and not a lock of a session, because the server and this process may notice the end of
+//! a session at different times: the server may give the lock to another process while this process still believes that
+//! it has the session. The holder renews the row, and knows by its own clock until when no other process can acquire
+//! the lease.
 //!
-//! A process has the lease of the whole ledger, which excludes all others, or that of one shore.
+//! A process has either the lease of the whole ledger, which excludes all other processes, or the lease of one shore.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -23,9 +24,9 @@ use crate::root::open_private;
 pub(super) const LEDGER: &str = "ledger";
 /// Prefix of the names of the shores' leases.
 pub(super) const SHORE: &str = "shore ";
-/// The number of the advisory lock that serializes writing transactions and changes of the holder.
+/// The number of the advisory lock that serializes writing transactions and changes of a lease's holder.
 const LOCK: i64 = 7_165_391_842;
-/// Interval at which the lease of another process is checked.
+/// Interval between checks whether another process renews its lease.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// A lease that was acquired: its name, and the token of this acquisition.
@@ -35,18 +36,18 @@ pub(super) struct Lease {
     pub(super) token: i64,
 }
 
-/// This process as the holder of a lease.
+/// The identity of this process as the holder of a lease.
 pub(super) struct Holder {
     /// Host and process, for messages.
     name: String,
-    /// The identity of the lock file that this process holds: boot ID, device and inode. A process that locks the same file
-    /// knows that the previous holder has ended.
+    /// The identity of the lock file that this process has locked: boot ID, device and inode. If another process can
+    /// lock the same file, the previous holder has ended.
     lock: String,
     _file: File,
 }
 
 impl Holder {
-    /// Takes the lock file of this host.
+    /// Locks the lock file of this host.
     pub(super) fn new(lock: &Path, ledger: &str) -> Result<Self> {
         let failed = |why: std::io::Error| LedgerError::Refused {
             ledger: ledger.to_owned(),
@@ -73,7 +74,7 @@ impl Holder {
     }
 }
 
-/// Acquires a lease. If a process ended without returning its lease, waits until that lease expires.
+/// Acquires a lease. If a process ended without giving back its lease, waits until this lease expires.
 ///
 /// # Errors
 /// [`LedgerError::Held`] when the holder renews the lease.
@@ -110,8 +111,8 @@ pub(super) async fn acquire(
     }
 }
 
-/// The condition that a row is an unexpired lease of another process and excludes the lease `$1`. `$2` is the lock file of
-/// this process.
+/// The SQL condition that a row is an unexpired lease of another process which excludes the lease with the name `$1`.
+/// `$2` is the lock file of this process.
 macro_rules! in_the_way {
     () => {
         "(name = 'ledger' OR name = $1 OR $1 = 'ledger' AND name LIKE 'shore %') AND holder IS NOT NULL
@@ -120,8 +121,8 @@ macro_rules! in_the_way {
 }
 use in_the_way;
 
-/// Acquires a lease if no unexpired lease of another process excludes it. Removes the leases that would exclude it but have
-/// expired or belong to an earlier process with the same lock file.
+/// Acquires a lease unless an unexpired lease of another process excludes it. Removes the other leases that would
+/// exclude it: they have expired, or belong to an earlier process with the same lock file.
 async fn try_acquire(
     connection: &mut PgConnection,
     holder: &Holder,
@@ -138,7 +139,7 @@ async fn try_acquire(
     if is_held().fetch_one(&mut *transaction).await? {
         return Ok(None);
     }
-    // The work of these shores is free, because no lease has their token any more.
+    // The work of the shores whose leases are removed becomes free, because no lease has their token any more.
     sqlx::query(
         "DELETE FROM lease WHERE name = 'ledger' AND $1 <> 'ledger' OR name = $1
              OR name LIKE 'shore %' AND ($1 = 'ledger' OR lock_file = $2)",
@@ -161,8 +162,8 @@ async fn try_acquire(
     Ok(Some(token))
 }
 
-/// Renews a lease; `latency` is how long the last renewal took. Returns `false` if another process has acquired the lease,
-/// or has removed it to take over its work.
+/// Renews a lease and records `latency`, the duration of the previous renewal. Returns `false` if another process has
+/// acquired the lease, or has removed it to take over the shore's work.
 pub(super) async fn renew(
     connection: &mut PgConnection,
     lease: &Lease,
@@ -181,7 +182,7 @@ pub(super) async fn renew(
     Ok(renewed.rows_affected() > 0)
 }
 
-/// Returns a lease with all its work, so that other processes can have them at once.
+/// Gives back a lease with all its work, so that other processes can have them at once.
 pub(super) async fn give_back(connection: &mut PgConnection, lease: &Lease) -> sqlx::Result<()> {
     let mut transaction = connection.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;

@@ -13,11 +13,12 @@ use crate::ledger::LinkUsage;
 use crate::names::VesselName;
 use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay, WayOf};
 
-/// Number of days whose sums are kept: more than a year, for comparisons.
+/// Number of days for which sums are kept: more than a year, for comparisons.
 const KEPT_DAYS: i64 = 400;
 
-/// Removes the rows that are more than `$2` days older than `$1`, but keeps the newest `$2` days that have rows. These days
-/// are counted only if there are rows of that age (the `+ 0` keeps the planner from counting them for an index lookup).
+/// Removes the rows that are more than `$2` days older than the day `$1`, but keeps the newest `$2` days that have
+/// rows. These newest days are counted only if there are rows of that age: the `+ 0` prevents an index lookup by the
+/// second condition, for which the planner would always count them.
 macro_rules! old {
     ($table:literal) => {
         concat!(
@@ -198,7 +199,7 @@ async fn add(transaction: &mut PgConnection, day: UtcDay, bytes: &[(WayOf, LinkB
     Ok(())
 }
 
-/// Returns the sums over days by vessel.
+/// Returns the bytes of each vessel, summed over `days`.
 pub(super) async fn sums(readers: &PgPool, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>> {
     let found = sqlx::query(
         "SELECT vessel, sum(sent)::bigint AS sent, sum(received)::bigint AS received, sum(resent)::bigint AS resent
@@ -211,7 +212,7 @@ pub(super) async fn sums(readers: &PgPool, days: RangeInclusive<UtcDay>) -> Resu
     found.iter().map(sum).collect()
 }
 
-/// Returns the sums over days by vessel and way.
+/// Returns the bytes of each way of each vessel, summed over `days`.
 pub(super) async fn way_sums(readers: &PgPool, days: RangeInclusive<UtcDay>) -> Result<Vec<(WayOf, LinkBytes)>> {
     let found = sqlx::query(
         "SELECT vessel, way, sum(sent)::bigint AS sent, sum(received)::bigint AS received, sum(resent)::bigint AS resent

@@ -1,4 +1,4 @@
-//! The listeners for delivery events, and the notices recorded for them.
+//! The listeners for events, and the notices that are recorded for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +14,7 @@ use crate::records::EventKind;
 #[derive(Clone, Default)]
 pub(super) struct Listeners(Arc<RwLock<Wishes>>);
 
-/// Directories, and for each of them a channel that an event is reported to.
+/// A list of directories, and the channel to which an event is reported for each of them.
 type Rules = Arc<(Vec<String>, Vec<String>)>;
 
 #[derive(Default)]
@@ -45,7 +45,7 @@ impl Listeners {
         self.0.read().unwrap_or_else(PoisonError::into_inner).rules.get(&kind).cloned()
     }
 
-    /// Rings the bells of all listeners when `noted`, which means that a notice was recorded. To be called after the
+    /// Rings the bells of all listeners if `noted`, which means that a notice was recorded. Must be called after the
     /// commit.
     pub(super) fn ring_if(&self, noted: bool) {
         if noted {
@@ -53,7 +53,8 @@ impl Listeners {
         }
     }
 
-    /// Records notices that open deliveries are about to be acknowledged. Returns whether a notice was recorded.
+    /// Records notices about open or expired deliveries that are about to be acknowledged. Returns whether a notice was
+    /// recorded.
     pub(super) async fn note_delivered(
         &self,
         transaction: &mut PgConnection,
@@ -78,8 +79,8 @@ impl Listeners {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// Records notices that open deliveries are about to be parked. Leaves out deliveries whose last notice had the same
-    /// reason. Returns whether a notice was recorded.
+    /// Records notices about open deliveries that are about to be parked. Leaves out deliveries whose last notice had
+    /// the same reason. Returns whether a notice was recorded.
     pub(super) async fn note_parked(
         &self,
         transaction: &mut PgConnection,
@@ -111,7 +112,8 @@ impl Listeners {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// Records notices that complete versions are about to end as retired. Returns whether a notice was recorded.
+    /// Records notices about complete files that are about to end as retired. Ignores other versions. Returns whether a
+    /// notice was recorded.
     pub(super) async fn note_retired(
         &self,
         transaction: &mut PgConnection,

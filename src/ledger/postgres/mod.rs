@@ -1,13 +1,14 @@
 //! The ledger in a PostgreSQL database: connects, migrates the tables to this program's schema, and acquires the lease.
 //!
-//! One connection writes, as with SQLite, so that updates of one process never wait for each other's locks; others read.
-//! Every transaction that writes first checks the token of the lease ([`lease`]), in the database, so no update of a
-//! process that has lost the lease is ever applied. Updates and queries of the workflows wait while the database is away
-//! ([`connections`]); people's queries fail at once.
+//! One connection writes, as with SQLite, so that updates of one process never wait for each other's locks. Other
+//! connections read. Every transaction that writes first checks in the database that the token of the lease is still
+//! valid ([`lease`]), so no update of a process that has lost the lease is ever applied. Updates and queries of the
+//! workflows wait while the database is unavailable ([`connections`]); people's queries fail at once.
 //!
-//! The tables are in a schema of their own, `contentmonster`. Statistics of tables that grow from nothing to millions of
-//! rows within minutes mislead the planner, so the sessions choose plans as SQLite does: nested loops over indexes, in the
-//! order of the index. Plans are made for each execution, because they depend on the sizes of the tables.
+//! The tables are in a database schema of their own, `contentmonster`. Statistics mislead the planner, because tables
+//! grow from nothing to millions of rows within minutes. So the sessions restrict the planner to the kind of plan that
+//! SQLite uses: nested loops over indexes, in the order of the index. Plans are made for each execution, because they
+//! depend on the sizes of the tables.
 
 mod connections;
 mod current_versions;
@@ -73,13 +74,17 @@ type Result<T> = std::result::Result<T, LedgerError>;
 /// The migrations, embedded in the program. A published migration must never change.
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::of_postgresql);
 
-/// How long opening the ledger may wait for an answer of the server.
+/// Maximum time for which opening the ledger waits for an answer of the server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Properties of every session. Because sorting is disabled, the planner prefers a full scan of an index in the requested
-/// order to an index that finds the rows, so statements that find few rows sort by `column + 0`. `jit` would compile every
-/// statement, because disabled plans count as expensive. The TCP keepalives let the server end the sessions of a vanished
-/// client, so that their locks don't outlast the lease; see also [`LONGEST_PAUSE`].
+/// Settings of every session.
+///
+/// Because sorting is disabled, the planner prefers a full scan of an index in the requested order to an index that
+/// finds the rows. So statements that find few rows sort by `column + 0`.
+///
+/// `jit` would compile every statement, because plans with disabled steps count as expensive. The TCP keepalives let
+/// the server end the sessions of a vanished client, so that their locks don't outlast the lease; see also
+/// [`LONGEST_PAUSE`].
 const SESSION: [(&str, &str); 12] = [
     ("search_path", "contentmonster"),
     ("enable_seqscan", "off"),
@@ -95,18 +100,18 @@ const SESSION: [(&str, &str); 12] = [
     ("tcp_keepalives_count", "2"),
 ];
 
-/// Maximum time for which a session may be idle in a transaction; with a short lease, two thirds of the lease. A process
-/// that is stopped within a transaction keeps all others from writing for that long.
+/// Maximum time for which a session may be idle in a transaction; with a short lease, two thirds of the lease time. A
+/// process that is suspended within a transaction prevents all other processes from writing for this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// A ledger, or the part of it for the tasks of some work.
+/// A handle to a ledger, for all work or for the tasks of one piece of work.
 pub(super) struct Postgres {
     core: Arc<Core>,
-    /// The work that the updates belong to.
+    /// The piece of work that the updates belong to; `None` for all work.
     work: Option<Arc<Lease>>,
 }
 
-/// What the parts of one ledger share.
+/// The state that all handles to one ledger share.
 pub(super) struct Core {
     connections: Arc<Connections>,
     keeper: std::sync::Mutex<Option<JoinHandle<()>>>,
@@ -114,7 +119,7 @@ pub(super) struct Core {
     listeners: Listeners,
     instance: InstanceId,
     clock: Clock,
-    /// The latest time of day that due times were compared with, in milliseconds since 1970; see [`due`].
+    /// The latest time of day to which due times were compared, in milliseconds since 1970; see [`due`].
     latest: tokio::sync::Mutex<i64>,
     shares: Shares,
 }
@@ -127,9 +132,9 @@ impl Deref for Postgres {
     }
 }
 
-/// The reading connections of people's queries.
+/// The connections that people's queries use.
 enum Readers {
-    /// The connections of the workflows; an error while the database is away.
+    /// The reading connections of the workflows; a query fails while the database is unavailable.
     Shared(Arc<Connections>),
     Own(PgPool),
 }
@@ -155,7 +160,8 @@ impl Postgres {
         Self::open_as(address, clock, LEDGER).await
     }
 
-    /// Connects to the ledger like [`Self::open`], and acquires the lease of this shore beside other shores.
+    /// Connects to the ledger like [`Self::open`], but acquires the lease of this shore only, so that other shores can
+    /// use the ledger too.
     pub(super) async fn join(address: &PostgresAddress, clock: Clock) -> Result<Self> {
         Self::open_as(address, clock, &format!("{SHORE}{}", address.shore)).await
     }
@@ -177,7 +183,8 @@ impl Postgres {
             }
             let (shown, time) = (&servers.shown, address.lease_time);
             if form != Some(ours) {
-                // A migration must not change the tables of a running program. Such a program holds a lease.
+                // A migration must not change the tables while another program uses them. Such a program holds a lease,
+                // so the lease of the whole ledger is acquired first.
                 let alone = match form {
                     Some(_) => Some(lease::acquire(&mut connection, &holder, LEDGER, shown, time).await?),
                     None => None,
@@ -231,7 +238,7 @@ impl Postgres {
         self.connections.lasting(move |pools| attempt(pools.of_work(work.clone()))).await
     }
 
-    /// Applies an update to a delivery or a version, together with others; see [`Group::make`].
+    /// Applies an update to a delivery or a version, together with other updates; see [`Group::make`].
     async fn make(&self, entry: Entry, id: i64) -> Result<bool> {
         self.make_at_cost(entry, id, None).await
     }
@@ -240,7 +247,7 @@ impl Postgres {
         self.group.make(self.work.clone(), entry, id, cost).await
     }
 
-    /// Returns the lease and closes all connections.
+    /// Gives back the lease and closes all connections.
     async fn shut(&self) -> Result<()> {
         self.connections.close();
         let keeper = self.keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -251,7 +258,8 @@ impl Postgres {
     }
 }
 
-/// Returns reading connections to a ledger of this program's schema, and the ledger's name for messages.
+/// Returns the ledger's name for messages, and a pool of reading connections. Rejects a ledger that does not have this
+/// program's schema.
 async fn readers_of(address: &PostgresAddress, connections: u32) -> Result<(String, PgPool)> {
     let servers = servers(address)?;
     let (mut connection, options) = in_time(&servers, servers.connect(false)).await?;
@@ -287,7 +295,7 @@ fn servers(address: &PostgresAddress) -> Result<Servers> {
         if let Some(password) = &address.password {
             options = options.password(password.expose_secret());
         }
-        // Statements are not logged: an operator can't fix a slow one, and the library's log lines contain SQL.
+        // Statements are not logged: sqlx's log lines contain SQL, and an operator can't fix a slow statement.
         let pause = LONGEST_PAUSE.min(address.lease_time * 2 / 3).as_millis();
         let options = options.options([("idle_in_transaction_session_timeout", pause.to_string())]);
         Ok(options.application_name("contentmonster").options(SESSION).disable_statement_logging())
@@ -303,7 +311,7 @@ async fn in_time<T>(servers: &Servers, attempt: impl Future<Output = sqlx::Resul
 
 fn refused(servers: &Servers, error: &sqlx::Error) -> LedgerError {
     let (ledger, why, remedy) = (servers.shown.clone(), trouble::text_of(error), trouble::remedy(error));
-    // When the ledger is opened, a TLS error comes from wrong settings, so waiting doesn't help.
+    // When the ledger is opened, wrong settings cause TLS errors, so waiting doesn't help.
     let may_pass = matches!(trouble::meaning(error), Trouble::Away | Trouble::RefusesWrites)
         && !matches!(error, sqlx::Error::Tls(_));
     LedgerError::Refused { ledger, why, remedy, may_pass }
@@ -316,7 +324,7 @@ fn opening(servers: &Servers, error: LedgerError) -> LedgerError {
     }
 }
 
-/// Refuses a server or a database that can't hold a ledger.
+/// Rejects a server or a database that can't hold a ledger.
 async fn check_server(connection: &mut PgConnection, servers: &Servers) -> Result<()> {
     let (version, encoding): (i32, String) =
         sqlx::query_as("SELECT current_setting('server_version_num')::int, current_setting('server_encoding')")
@@ -354,10 +362,10 @@ async fn form(connection: &mut PgConnection) -> Result<Option<i64>> {
     Ok(sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(connection).await?)
 }
 
-/// Creates the tables, or migrates them to this program's schema. An advisory lock of the library serializes concurrent
+/// Creates the tables, or migrates them to this program's schema. An advisory lock of sqlx serializes concurrent
 /// migrations.
 async fn migrate(connection: &mut PgConnection, servers: &Servers) -> Result<()> {
-    // `IF NOT EXISTS` alone fails when two processes create the schema at the same moment.
+    // Without this lock, `IF NOT EXISTS` can fail when two processes create the schema at the same moment.
     for statement in [
         "SELECT pg_advisory_lock(7165391843)",
         "CREATE SCHEMA IF NOT EXISTS contentmonster",
@@ -365,7 +373,7 @@ async fn migrate(connection: &mut PgConnection, servers: &Servers) -> Result<()>
     ] {
         sqlx::query(statement).execute(&mut *connection).await?;
     }
-    // `run` is generic over the lifetime of the connection, and the futures of callers would not be `Send`.
+    // Not `run`: it is generic over the lifetime of the connection, so the futures of callers would not be `Send`.
     MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(form) | MigrateError::VersionTooNew(form, _) => {
             LedgerError::TooNew { file: servers.shown.clone().into(), form, copy: None }

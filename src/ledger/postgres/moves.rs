@@ -16,7 +16,7 @@ use crate::records::{Delivery, DeliveryId, HeldVersion, NewVersion, Verified, Ve
 /// Number of acknowledgements per transaction.
 const STEP: usize = 2048;
 
-/// The query for files with the same content, by two conditions. Without `OFFSET 0`, the planner may begin with all
+/// The query for files with the same content, by two conditions. Without `OFFSET 0`, the planner may start with all
 /// acknowledged deliveries.
 macro_rules! copies {
     ($indexed:literal, $other:literal) => {
@@ -45,7 +45,8 @@ macro_rules! copies {
 pub(super) const COPIES_BY_DIGEST: &str = copies!("v.digest = $4", "v.size = $2");
 pub(super) const COPIES_BY_SIZE: &str = copies!("v.size = $2", "v.digest <> ''");
 
-/// For each new version, the newest large file of the directory with the same inode, if it has another path.
+/// For each new version, the newest file of at least 1 MiB in the directory with the same inode, if it has another
+/// path.
 pub(super) const SAME_INODE: &str = concat!(
     "SELECT i.at - 1 AS at, ",
     version_columns!(),
@@ -228,7 +229,8 @@ impl Moves for Postgres {
                 .execute(&mut *write)
                 .await?;
                 settle(&mut write, ids, now).await?;
-                // A moved file that changes later is sent as a delta.
+                // Copies the signature and its samples to the moved version, so that a later change of the file is sent
+                // as a delta.
                 for copied in [
                     "INSERT INTO outline (version, directory, path, outline)
                      SELECT m.id, m.directory, m.path, o.outline

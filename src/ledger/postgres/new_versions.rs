@@ -1,4 +1,5 @@
-//! New versions as arrays, one for each column, because one statement records any number of them.
+//! Passes new versions to a statement as arrays, one for each column, so that one statement records any number of
+//! versions.
 
 use sqlx::Postgres as Db;
 use sqlx::postgres::PgArguments;
@@ -8,7 +9,8 @@ use super::rows::{digest_bytes, signed};
 use crate::names::RelPath;
 use crate::records::{NewVersion, VersionKind};
 
-/// The arrays as a table `i`; they are the parameters 1 to 15. `at` is the number of the version, from 1 on.
+/// The arrays as a table `i`. They are the parameters 1 to 15. `at` is the position of a version in the arrays,
+/// beginning with 1.
 macro_rules! new_versions {
     () => {
         "unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bigint[],
@@ -19,7 +21,8 @@ macro_rules! new_versions {
 }
 pub(super) use new_versions;
 
-/// Binds the parameters of [`new_versions`]: versions, and the number of the version that each replaces.
+/// Binds the parameters of [`new_versions`]. Each version comes with the number of the version that it replaces, if
+/// any.
 pub(super) fn bind<'q>(
     statement: Query<'q, Db, PgArguments>,
     versions: &[(&'q NewVersion, Option<i64>)],

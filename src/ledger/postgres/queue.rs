@@ -1,5 +1,5 @@
-//! Reads a vessel's queue for [`queue::page`](crate::ledger::queue), as [`crate::ledger::sqlite`] does. The difference: every
-//! rank is a string of bytes, see [`super::ranks`].
+//! Reads a vessel's queue for [`queue::page`](crate::ledger::queue), as [`crate::ledger::sqlite`] does, except that
+//! every rank is a string of bytes, see [`super::ranks`].
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row};
@@ -10,8 +10,9 @@ use crate::ledger::{LanePlace, QueueCursor, QueueFilter, QueuePage, QueuePositio
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{DeliveryId, VersionId};
 
-/// Whether the filter wants a delivery `d`: it wants all (`$8`), or `d` never failed (`$9`), its directory is in a list
-/// (`$10`), and its path contains a text (`$11`). The version is looked up for each delivery, unless all are wanted.
+/// The SQL condition that a delivery `d` matches the filter. Either the filter wants all deliveries (`$8`), or all
+/// these conditions hold: `d` never failed (if `$9`), its directory is in a list (`$10`), and its path contains a text
+/// (`$11`). The version of a delivery is looked up only if the filter does not want all.
 macro_rules! is_wanted {
     () => {
         "$8 OR ((NOT $9 OR d.failures = 0) AND coalesce((
@@ -20,9 +21,10 @@ macro_rules! is_wanted {
     };
 }
 
-/// Examines the first `$3` deliveries of a range. Returns those that the filter wants (all with `$12`), at most `$13`; then,
-/// marked `is_last`, number `$3` if there are so many. `$range` selects the deliveries `d`, `$rank` is their rank, `$order`
-/// their order.
+/// Examines the first `$3` deliveries of a range. Returns those that match the filter (all if `$12`), at most `$13`.
+/// Then returns delivery number `$3` once more, marked `is_last`, if the range has that many.
+///
+/// `$range` selects the deliveries `d`, `$rank` is their rank, `$order` their order.
 macro_rules! piece {
     ($range:expr, $rank:literal, $order:literal) => {
         concat!(
@@ -66,7 +68,7 @@ macro_rules! queue {
     };
 }
 
-/// The failed deliveries after a place, in the order of their next attempts.
+/// The failed deliveries after a place, ordered by the time of the next attempt.
 macro_rules! failed {
     ($parked:literal) => {
         piece!(
@@ -103,7 +105,7 @@ const OF_VERSIONS: &str = piece!(
     "d.due_at, d.id"
 );
 
-/// The deliveries with the ids `$1`, in that order.
+/// The deliveries with the numbers `$1`, in the order of `$1`.
 const ENTRIES: &str =
     "SELECT d.id, d.due_at, d.state, d.failures, d.reason, d.parked, v.id AS version, v.directory, v.path,
      v.kind, v.size, v.admitted_at
@@ -123,7 +125,7 @@ pub(super) async fn page(
 }
 
 struct Reader<'a> {
-    /// A transaction, so that all pieces are of one moment.
+    /// A connection in a transaction, so that all pieces come from the same snapshot.
     one: &'a mut PgConnection,
     vessel: &'a VesselName,
     wanted: Wanted<'a>,
@@ -158,13 +160,14 @@ impl QueueReader for Reader<'_> {
             RangeOf::Own { queue, .. } | RangeOf::Ranked { queue, .. } => Some(queue.as_str()),
             RangeOf::Shared { .. } | RangeOf::Failed { .. } | RangeOf::Versions(_) => None,
         };
-        // A rank is the key of a number or of a path, and never empty.
+        // Here every rank is the key of a number or of a path, as bytes. It is never empty, so all ranks come after an
+        // empty one.
         let rank = match piece.after {
             LanePlace::Ranked(QueueRank::Path(key), _) => &key[..],
             LanePlace::Ranked(QueueRank::Number(_), _) | LanePlace::ByTime(_) => &[],
         };
         let QueuePosition { due_at, delivery } = piece.after.position();
-        // Not every question has all parameters.
+        // Not every statement uses all parameters.
         let query = sqlx::query(question).bind(self.vessel.as_str()).bind(large).bind(number(piece.rows));
         let query = query.bind(due_at).bind(delivery.0).bind(piece.until).bind(queue);
         let query = query.bind(self.wanted.is_all()).bind(self.wanted.never_failed);

@@ -14,7 +14,7 @@ use crate::ledger::{ExpiredDelivery, QueueEnd, QueueSettings, Queues};
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{Delivery, VersionId};
 
-/// Whether the deliveries of a directory must still be moved to its queue.
+/// Returns whether deliveries of a directory must still be moved to its queue.
 pub(super) async fn is_unsettled(store: &Postgres, directory: &DirectoryName) -> Result<bool> {
     let unsettled = store.lasting(|pools| async move {
         let statement = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM queue WHERE directory = $1 AND NOT settled)");
@@ -56,7 +56,7 @@ pub(super) async fn settled(store: &Postgres, directory: &DirectoryName) -> Resu
     settled.await
 }
 
-/// The due deliveries of a queue, with the condition for the rank and the order.
+/// The query for the due deliveries of a queue. `$rank` is a condition for the rank, `$order` the order.
 macro_rules! due_in {
     ($rank:literal, $order:literal) => {
         concat!(
@@ -150,7 +150,8 @@ impl Queues for Postgres {
     }
 
     async fn next_due_at_in(&self, vessel: &VesselName, queue: &DirectoryName) -> Result<Option<i64>> {
-        /// The earliest delivery without a rank, and one with a rank; such a delivery is due.
+        /// Reads the due time of the earliest delivery without a rank and of one with a rank. Any delivery with a rank
+        /// will do, because all of them are due already.
         const QUESTION: &str = "SELECT min(due_at) FROM unnest('{f,t}'::bool[]) size (large), LATERAL (
                  (SELECT d.due_at FROM delivery d
                      WHERE d.vessel = $1 AND d.queue = $2 AND d.large = size.large AND d.rank IS NULL

@@ -1,7 +1,8 @@
-//! The place of a delivery in the queue of its directory, in SQL.
+//! SQL for the rank and the expiry of a delivery in the queue of its directory.
 
-/// The rank of a delivery of the version `v` in the queue `q`: the key of a number, or of the path. A negative size
-/// stands for a size of 2^63 or more, see `signed`. Times are limited to the range of a rank in milliseconds.
+/// The rank of a delivery of the version `v` in the queue `q`, as bytes: the key of a number, or of the path; `NULL`
+/// with the ordering `oldest`. A negative size means a size of 2^63 or more, see `signed`. Times are limited, so that
+/// they fit into a rank in milliseconds.
 macro_rules! rank {
     () => {
         "CASE q.ordering
@@ -13,7 +14,7 @@ macro_rules! rank {
     };
 }
 
-/// When a delivery of the version `v` in the queue `q` expires.
+/// The time at which a delivery of the version `v` in the queue `q` expires. Only files expire.
 macro_rules! expires_at {
     () => {
         "CASE WHEN v.kind = 'file' THEN v.admitted_at + q.expire END"

@@ -1,6 +1,7 @@
-//! Adjusts the open deliveries of a directory to the vessels that take it now, and to its places on these vessels.
+//! Adjusts the open deliveries of a directory to the vessels that take the directory now, and to its current places on
+//! these vessels.
 //!
-//! A directory may hold a million files, each with a delivery to hundreds of vessels. So each transaction handles a
+//! A directory may hold a million files, each with deliveries to hundreds of vessels. So each transaction handles a
 //! limited number of paths, in the order of their keys.
 
 use async_trait::async_trait;
@@ -17,18 +18,18 @@ use crate::ledger::places::sorted_names;
 use crate::names::{DirectoryName, RemotePath, VesselName};
 use crate::records::{Delivery, DeliveryCost, Host, Seen, Verified, VersionId};
 
-/// Number of deliveries per transaction; a transaction of this size takes some tens of milliseconds.
+/// Maximum number of deliveries per transaction. A transaction of this size takes some tens of milliseconds.
 const STEP: usize = 1000;
 
 /// A page of the versions that a directory holds now, in a transaction of its own.
 struct Page {
     write: Write,
     versions: Vec<i64>,
-    /// Where the next page begins; `None` after the last one.
+    /// The key after which the next page begins; `None` after the last page.
     next: Option<Vec<u8>>,
 }
 
-/// Begins a transaction for the page after a key; `None` when nothing is left.
+/// Begins a transaction for the page after the key `after`; `None` if there is no further version.
 async fn page(pools: &Pools, directory: &DirectoryName, vessels: usize, after: &[u8]) -> Result<Option<Page>> {
     let most = STEP / vessels.clamp(1, STEP);
     let mut write = pools.begin().await?;
@@ -49,7 +50,7 @@ async fn page(pools: &Pools, directory: &DirectoryName, vessels: usize, after: &
     Ok(Some(Page { write, versions: rows::ids(&rows)?, next }))
 }
 
-/// Runs a step for each page; returns the sum of the numbers that the steps return.
+/// Runs `$step` for each page. Returns the sum of the numbers that the steps return.
 macro_rules! for_each_page {
     ($store:expr, $directory:expr, $vessels:expr, |$write:ident, $versions:ident| $step:expr) => {{
         let (mut after, mut sum) = (Some(Vec::new()), 0);
@@ -72,7 +73,7 @@ macro_rules! for_each_page {
     }};
 }
 
-/// Restarts the deliveries that went, or were to go, to an earlier place; returns the number of restarted deliveries.
+/// Restarts the deliveries that went, or were to go, to an earlier place. Returns the number of restarted deliveries.
 async fn send_to_new_places(
     transaction: &mut PgConnection,
     directory: &DirectoryName,
@@ -96,10 +97,11 @@ async fn send_to_new_places(
     Ok(moved.rows_affected())
 }
 
-/// Vessels, and the numbers of their places.
+/// Names of vessels, and for each vessel the number of its place.
 type PlaceNumbers = (Vec<String>, Vec<i64>);
 
-/// Returns the vessels whose deliveries of a directory may not all use the current places, with these places.
+/// Returns those of `vessels` that may have deliveries of this directory for an earlier place, with the numbers of
+/// their current places.
 async fn unsettled(store: &Postgres, directory: &DirectoryName, vessels: &[&str]) -> Result<PlaceNumbers> {
     let unsettled = store.lasting(|pools| async move {
         let statement = sqlx::query_as::<_, (String, i64)>(
@@ -111,7 +113,7 @@ async fn unsettled(store: &Postgres, directory: &DirectoryName, vessels: &[&str]
     unsettled.await
 }
 
-/// Records that all deliveries of a directory use these places, unless a vessel has another place since.
+/// Records that all deliveries of a directory use these places. Skips a vessel whose place has changed meanwhile.
 async fn settled(store: &Postgres, directory: &DirectoryName, (vessels, numbers): &PlaceNumbers) -> Result<()> {
     let settled = store.lasting(|pools| {
         let statement = sqlx::query(
@@ -124,7 +126,8 @@ async fn settled(store: &Postgres, directory: &DirectoryName, (vessels, numbers)
     settled.await
 }
 
-/// Returns whether all deliveries of a directory fit these vessels, their places and the queue.
+/// Returns whether it is recorded that all deliveries of a directory fit these vessels, their places and the
+/// directory's queue.
 async fn is_reconciled(store: &Postgres, directory: &DirectoryName, names: &[&str], sorted: &str) -> Result<bool> {
     let is_reconciled = store.lasting(|pools| async move {
         let statement = sqlx::query_scalar(
@@ -137,7 +140,7 @@ async fn is_reconciled(store: &Postgres, directory: &DirectoryName, names: &[&st
     is_reconciled.await
 }
 
-/// Executes a statement about a directory's row of the table `reconciled`.
+/// Executes a statement on a directory's row of the table `reconciled`.
 async fn mark(store: &Postgres, statement: &'static str, directory: &DirectoryName, sorted: &str) -> Result<()> {
     let marked = store.lasting(|pools| {
         let statement = sqlx::query(statement).bind(directory.as_str()).bind(sorted);
@@ -147,7 +150,7 @@ async fn mark(store: &Postgres, statement: &'static str, directory: &DirectoryNa
 }
 
 pub(super) async fn reconcile(store: &Postgres, directory: &DirectoryName, vessels: &[VesselName]) -> Result<()> {
-    /// Versions that are admitted for other vessels meanwhile remove this row.
+    /// If versions are admitted for other vessels meanwhile, the admission removes this row.
     const BEGUN: &str = "INSERT INTO reconciled (directory, vessels) VALUES ($1, $2)
          ON CONFLICT (directory) DO UPDATE SET vessels = excluded.vessels, settled = false";
     const ENDED: &str = "UPDATE reconciled SET settled = true WHERE directory = $1 AND vessels = $2";
@@ -173,15 +176,16 @@ pub(super) async fn reconcile(store: &Postgres, directory: &DirectoryName, vesse
     mark(store, ENDED, directory, &sorted).await
 }
 
-/// Adds missing deliveries of versions, and supersedes deliveries to other vessels.
+/// Adds the missing deliveries of versions, restarts deliveries for an earlier place, and supersedes deliveries to
+/// other vessels.
 async fn fit(
     transaction: &mut PgConnection,
     directory: &DirectoryName,
     (versions, names): (&[i64], &[&str]),
     now: i64,
 ) -> Result<()> {
-    // `due_at` makes the oldest files go first to an added vessel. A negative size stands for a size of 2^63 or more, see
-    // `signed`.
+    // `due_at` is the time of admission, so that an added vessel gets the oldest files first. A negative size means a
+    // size of 2^63 or more, see `signed`.
     sqlx::query(concat!(
         "INSERT INTO delivery AS d (version, vessel, large, state, due_at, token, place, queue, rank, expires_at)
          SELECT v.id, n.vessel, v.size < 0 OR v.size > v.chunk_size, 'pending', least(v.admitted_at, $4), random_token(),
@@ -309,7 +313,7 @@ impl Places for Postgres {
     }
 }
 
-/// Restarts acknowledged deliveries of versions; returns the number of restarted deliveries.
+/// Restarts acknowledged deliveries of versions. Returns the number of restarted deliveries.
 async fn resend(transaction: &mut PgConnection, (versions, vessels): (&[i64], &[&str]), now: i64) -> Result<u64> {
     let due = sqlx::query(
         "UPDATE delivery d SET state = 'pending', touched = false, due_at = $3, failures = 0, reason = NULL,
@@ -330,7 +334,8 @@ async fn resend(transaction: &mut PgConnection, (versions, vessels): (&[i64], &[
 async fn enter_host(transaction: &mut PgConnection, vessel: &VesselName, host: &Host) -> Result<()> {
     if is_other_host(transaction, vessel, host).await? {
         sqlx::query("DELETE FROM host_key WHERE vessel = $1").bind(vessel.as_str()).execute(&mut *transaction).await?;
-        // Covers also directories without a recorded place, because their earlier deliveries went to the previous host.
+        // This also covers directories without a recorded place, because their earlier deliveries went to the previous
+        // host.
         sqlx::query(
             "INSERT INTO place AS p (vessel, directory, location, number)
              SELECT vessel, directory, ''::bytea, 1 FROM tally WHERE vessel = $1
@@ -363,8 +368,8 @@ async fn enter_host(transaction: &mut PgConnection, vessel: &VesselName, host: &
     Ok(())
 }
 
-/// Returns whether `host` differs from the recorded host of the vessel. Compares the accounts, and then the host keys
-/// if a key of the same algorithm is recorded, otherwise the addresses.
+/// Returns whether `host` differs from the recorded host of the vessel: if the accounts differ, or the host keys, or,
+/// if no key of the same algorithm is recorded, the addresses.
 async fn is_other_host(transaction: &mut PgConnection, vessel: &VesselName, host: &Host) -> Result<bool> {
     let before: Option<(String, String)> = sqlx::query_as("SELECT address, account FROM host WHERE vessel = $1")
         .bind(vessel.as_str())

@@ -1,4 +1,5 @@
-//! Implements [`Reports`] in PostgreSQL's SQL. A query fails while the database is away, because people must not wait.
+//! Implements [`Reports`] in PostgreSQL's SQL. A query fails at once while the database is unavailable, because people
+//! must not wait.
 
 use std::ops::RangeInclusive;
 
@@ -14,7 +15,7 @@ use crate::ledger::{
 use crate::names::{DirectoryName, RelPath, VesselName, display_bytes};
 use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, WayOf};
 
-/// Milliseconds that a row of the table `retired_tally` covers: 15 minutes.
+/// Number of milliseconds that one row of the table `retired_tally` covers: 15 minutes.
 const QUARTER: i64 = 900_000;
 
 /// Maximum number of deliveries that are examined for one page of receipts with a filter, unless the page's limit is
@@ -126,7 +127,7 @@ impl Reports for Readers {
         before: Option<(i64, DeliveryId)>,
         limit: u32,
     ) -> Result<ReceiptPage> {
-        // Without a filter, all examined deliveries are wanted.
+        // Without a filter, every examined delivery belongs to the page.
         let is_filtered = vessel.is_some() || search.is_some();
         let examined = if is_filtered { EXAMINED.max(limit) } else { limit };
         let (at, id) = before.unwrap_or((i64::MAX, DeliveryId(i64::MAX)));

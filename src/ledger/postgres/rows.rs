@@ -1,5 +1,5 @@
-//! Converts rows into records, and rejects values that the types of the records don't allow. Lists of records are bound
-//! as arrays, one for each column.
+//! Converts rows into records. Rejects values that the types of the records don't allow. Lists of records are passed to
+//! statements as arrays, one array for each column.
 
 use std::borrow::Cow;
 
@@ -33,7 +33,7 @@ pub(super) fn corrupt(what: impl std::fmt::Display) -> LedgerError {
     LedgerError::Corrupt(what.to_string())
 }
 
-/// Returns a text that PostgreSQL can store: it rejects the character 0.
+/// Makes a text storable in PostgreSQL, which rejects the character 0.
 pub(super) fn text(text: &str) -> Cow<'_, str> {
     match text.contains('\0') {
         true => text.replace('\0', "\u{fffd}").into(),
@@ -41,7 +41,7 @@ pub(super) fn text(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Converts a number to PostgreSQL's signed integers with the same bits, so numbers of 2^63 or more become negative.
+/// Converts a number to a signed integer of PostgreSQL with the same bits, so numbers of 2^63 or more become negative.
 pub(super) fn signed(number: u64) -> i64 {
     number.cast_signed()
 }
@@ -61,7 +61,7 @@ pub(super) fn paths(paths: &[RelPath]) -> Vec<&[u8]> {
     paths.iter().map(RelPath::as_bytes).collect()
 }
 
-/// Returns the bytes of costs as two arrays: written bytes and bytes on the link.
+/// Returns costs as two arrays: written bytes, and bytes on the link.
 pub(super) fn costs(costs: impl Iterator<Item = Option<DeliveryCost>>) -> (Vec<Option<i64>>, Vec<Option<i64>>) {
     costs.map(|cost| (cost.map(|cost| signed(cost.written)), cost.and_then(|cost| cost.link).map(signed))).unzip()
 }
@@ -74,7 +74,7 @@ pub(super) fn number(row: &PgRow, column: &str) -> Result<u64> {
     Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
 }
 
-/// Reads a number that the program knows as `u32`.
+/// Reads a number that must fit into a `u32`.
 pub(super) fn small(row: &PgRow, column: &str) -> Result<u32> {
     u32::try_from(row.try_get::<i64, _>(column)?).map_err(|_| corrupt(format_args!("{column} is not a 32-bit number")))
 }

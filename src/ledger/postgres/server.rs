@@ -1,5 +1,6 @@
-//! A PostgreSQL server for tests, in a temporary directory, with a Unix socket and no port. One serves all tests of the
-//! process; each test gets a database of its own. The integration tests use this file, too.
+//! A PostgreSQL server for tests, in a temporary directory, with a Unix socket and no port. One server serves all tests
+//! of the process that use [`Place::new`], and each test gets a database of its own. The integration tests use this
+//! file, too.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// A server. It is stopped when the value is dropped or the process ends.
+/// A server. It stops when the value is dropped or the process ends.
 pub(crate) struct Server {
-    /// A shell that ends the server when its input ends.
+    /// A shell that stops the server when the shell's standard input ends.
     process: Mutex<Option<Child>>,
     directory: tempfile::TempDir,
 }
@@ -25,7 +26,7 @@ fn programs() -> PathBuf {
     found.pop().expect("a server is installed")
 }
 
-/// Returns a command that runs as an unprivileged user: the server refuses to run as root.
+/// Returns a command that runs as an unprivileged user, because the server refuses to run as root.
 fn unprivileged(program: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);
@@ -61,7 +62,8 @@ impl Server {
     /// Starts the server's process, which may have been killed before.
     pub(crate) fn run(&self) {
         let log = std::fs::File::options().create(true).append(true).open(self.path().join("log")).unwrap();
-        // A parent-death signal would already arrive when the thread of the first test ends.
+        // The shell notices the end of the process by the end of its input. A parent-death signal would come too early:
+        // when the thread of the first test ends.
         let shell = "\"$@\" & pid=$!; cat >/dev/null; kill -QUIT $pid 2>/dev/null; wait $pid";
         let child = unprivileged(Path::new("/bin/sh"))
             .args(["-c", shell, "sh"])
@@ -94,7 +96,7 @@ impl Server {
         self.directory.path()
     }
 
-    /// Ends the server as a power cut would.
+    /// Kills the server, as a power cut would end it.
     #[allow(dead_code, reason = "the unit tests end sessions instead")]
     pub(crate) fn kill9(&self) {
         let pids = std::fs::read_to_string(self.path().join("data/postmaster.pid")).unwrap();
@@ -103,7 +105,7 @@ impl Server {
         let pid = rustix::process::Pid::from_raw(pid).expect("a process");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         self.end();
-        // A new server can start only after all sessions of this one have ended.
+        // A new server can start only after all sessions of the old one have ended.
         let deadline = Instant::now() + Duration::from_secs(60);
         while children.split_whitespace().any(|child| Path::new(&format!("/proc/{child}")).exists()) {
             assert!(Instant::now() < deadline, "sessions are left");
@@ -129,7 +131,7 @@ impl Drop for Server {
 static SERVER: Mutex<Weak<Server>> = Mutex::new(Weak::new());
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
-/// A database of a test.
+/// The database of one test.
 pub(crate) struct Place {
     pub(crate) server: Arc<Server>,
     name: String,
@@ -162,18 +164,18 @@ impl Place {
         Self { server, name }
     }
 
-    /// The address of the database, as in the settings.
+    /// Returns the address of the database, as in the settings.
     pub(crate) fn url(&self) -> String {
         format!("postgresql://cm@localhost/{}?host={}&sslmode=disable", self.name, self.server.path().display())
     }
 
-    /// The address of the database through a forwarder to the server that listens on this port.
+    /// Returns the address of the database through a forwarder, which listens on this port and connects to the server.
     #[allow(dead_code, reason = "the unit tests use the socket")]
     pub(crate) fn url_at(&self, port: u16) -> String {
         format!("postgresql://cm@127.0.0.1:{port}/{}?sslmode=disable", self.name)
     }
 
-    /// The socket of the server.
+    /// Returns the path of the server's socket.
     #[allow(dead_code, reason = "the unit tests use the address")]
     pub(crate) fn socket(&self) -> PathBuf {
         self.server.path().join(".s.PGSQL.5432")

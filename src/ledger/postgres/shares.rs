@@ -1,7 +1,8 @@
-//! Implements [`Shores`]: which shore has which work, and hints by `NOTIFY`.
+//! Implements [`Shores`]: records which shore has which work, and sends hints by `NOTIFY`.
 //!
-//! The keeper of the connections renews the lease of a shore; the shore has its work as long as its lease. Work changes
-//! hands only in writing transactions, which run one at a time, so no two shores have the same work.
+//! The keeper of the connections ([`super::connections`]) renews the lease of a shore, and the shore has its work as
+//! long as its lease. Work passes from one shore to another only in writing transactions, which run one at a time, so
+//! no two shores have the same work.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,18 +25,18 @@ use crate::records::FormerAssembly;
 
 /// The channel of `NOTIFY`.
 const CHANNEL: &str = "contentmonster";
-/// Minimum time for which this shore must have been connected before it takes over the work of a shore with an expired
-/// lease: after an outage of the database, the other shores need some time to reconnect.
+/// Minimum time for which this shore must have been connected before it takes over the work of a shore whose lease has
+/// expired: after an outage of the database, the other shores need some time to reconnect.
 const GRACE: Duration = Duration::from_secs(10);
-/// Time from the end of another shore's lease until this shore checks it.
+/// Time after the expected end of another shore's lease at which this shore checks whether the lease has expired.
 const JUST_AFTER: Duration = Duration::from_millis(50);
 /// Pause before the listener for hints is started again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
-/// The work of this shore, and the hints of others.
+/// The work of this shore, and the hints from other shores.
 pub(super) struct Shares {
     held: Mutex<HashMap<Work, Arc<Lease>>>,
-    /// The vessels to which this process has delivered, if it uses the ledger alone.
+    /// The vessels to which this process has delivered. Only a process that uses the ledger alone records them.
     served: Mutex<HashSet<VesselName>>,
     hints: Arc<Inbox>,
     _listening: Option<AbortOnDropHandle<()>>,
@@ -73,7 +74,7 @@ impl Shares {
         Self { held: Mutex::default(), served: Mutex::default(), hints, _listening: listening }
     }
 
-    /// Records that this process delivers to a vessel. Returns whether it has not delivered to the vessel before.
+    /// Records that this process delivers to a vessel. Returns `true` the first time.
     fn is_new(&self, vessel: &VesselName) -> bool {
         self.served.lock().unwrap_or_else(PoisonError::into_inner).insert(vessel.clone())
     }
@@ -101,14 +102,14 @@ fn is_shared(connections: &Connections) -> bool {
     connections.lease.name != LEDGER
 }
 
-/// Passes hints of other shores on, as long as the ledger is open.
+/// Receives the hints of other shores as long as the ledger is open.
 async fn listen(connections: Arc<Connections>, hints: Arc<Inbox>) {
     let own = format!("{} ", connections.lease.token);
     while let Ok(pools) = connections.there().await {
         let heard = async {
             let mut listener = PgListener::connect_with(&pools.readers).await?;
             listener.listen(CHANNEL).await?;
-            // Hints that were sent before `LISTEN` were missed.
+            // This connection has missed the hints that were sent before `LISTEN`.
             hints.add(Hint::Anything);
             while let Some(told) = listener.try_recv().await? {
                 let hint = told.payload().split_once(' ').and_then(|(_, hint)| Hint::parse(hint));
@@ -130,14 +131,14 @@ async fn listen(connections: Arc<Connections>, hints: Arc<Inbox>) {
     }
 }
 
-/// The rows of the leases.
+/// The rows of the table `lease`.
 struct Leases {
     members: Vec<Member>,
-    /// Other shores whose leases have expired; they get no more work.
+    /// The tokens of other shores whose leases have expired. These shores get no more work.
     over: Vec<i64>,
-    /// Time until the first lease of the other shores expires.
+    /// Time until the next unexpired lease of another shore expires.
     look_in: Option<Duration>,
-    /// The owner of each work: the token of the shore, and the token of the acquisition.
+    /// The owner of each piece of work: the token of the shore's lease, and the token of the acquisition of this work.
     has: BTreeMap<Work, (i64, i64)>,
 }
 
@@ -169,12 +170,12 @@ impl Leases {
             }
         }
         leases.members.sort_by_key(|member| member.token);
-        // Work of shores that have ended is free.
+        // Work is free if its shore has no lease any more.
         leases.has.retain(|_, (shore, _)| leases.members.iter().any(|member| member.token == *shore));
         Ok(leases)
     }
 
-    /// Returns the free work that the shore with this token should take, and the work that it has.
+    /// Returns the free work that the shore with this token should acquire, and the work that it has.
     fn share_of(&self, own: i64) -> (Vec<Work>, Share) {
         let has = self.has.iter().map(|(work, (shore, _))| (work.clone(), *shore)).collect();
         let shared = share(&self.members, &has);
@@ -276,7 +277,8 @@ impl Shores for Postgres {
     }
 
     async fn former_assemblies(&self, vessel: &VesselName) -> Result<Vec<FormerAssembly>> {
-        // A program that uses the ledger alone acquires no vessels, so it takes each one over before its first delivery.
+        // A program that uses the ledger alone never acquires single vessels, so the tokens are changed here, before
+        // the first delivery to each vessel.
         if !is_shared(&self.connections) && self.shares.is_new(vessel) {
             self.lasting(|pools| async move {
                 let mut write = pools.begin().await?;
@@ -297,7 +299,7 @@ impl Shores for Postgres {
         let names = &names;
         let with_work: Vec<String> = self
             .lasting(|pools| async move {
-                // Each inner query ends at the first delivery in its index.
+                // Each inner query stops at the first delivery that its index yields.
                 let statement = sqlx::query_scalar(
                     "SELECT w.vessel FROM unnest($1::text[]) w (vessel), LATERAL (
                          (SELECT FROM delivery d WHERE d.vessel = w.vessel
@@ -323,12 +325,13 @@ impl Shores for Postgres {
 }
 
 impl Postgres {
-    /// Returns the ledger for the tasks of some work; see [`Store::for_work`](crate::ledger::Store::for_work).
+    /// Returns a handle for the tasks of `work`; see [`Store::for_work`](crate::ledger::Store::for_work).
     pub(super) fn part_for(&self, work: &Work) -> Option<Self> {
         if !is_shared(&self.connections) {
             return None;
         }
-        // No acquisition has this token.
+        // This shore doesn't have the work: no acquisition has the token 0, so the database rejects all updates of the
+        // handle.
         let nobody = || Arc::new(Lease { name: work.to_string(), token: 0 });
         let work = self.shares.of(work).unwrap_or_else(nobody);
         Some(Self { core: self.core.clone(), work: Some(work) })
@@ -345,7 +348,7 @@ impl Postgres {
     }
 }
 
-/// Returns the shores that have leases, and the program that has the ledger alone, by name.
+/// Returns the shores that have leases, and a program that uses the ledger alone, ordered by the names of their leases.
 pub(super) async fn seen(pool: &PgPool) -> Result<Vec<ShoreSeen>> {
     let rows = sqlx::query(
         "SELECT name, token, shore, holder, latency, serves, (extract(epoch FROM since) * 1000)::bigint AS since,

@@ -1,4 +1,4 @@
-//! Tests of several shores over one ledger.
+//! Tests of several shores that share one ledger.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ fn vessel(name: &str) -> Work {
     Work::Vessel(VesselName::new(name))
 }
 
-/// Four vessels, a directory and the housekeeping.
+/// Returns all work: four vessels, a directory and the housekeeping.
 fn all() -> Vec<Work> {
     let mut all: Vec<Work> = ["auk", "gull", "skua", "tern"].map(vessel).to_vec();
     all.extend([Work::Directory(docs()), Work::Housekeeping]);
@@ -32,7 +32,8 @@ fn vessels_of(share: &Share) -> usize {
     share.held.keys().filter(|work| matches!(work, Work::Vessel(_))).count()
 }
 
-/// What has to go is given back, as the daemon does after its tasks have ended.
+/// Takes a share, and gives back the work that this shore must hand over, as the daemon does after its tasks have
+/// ended. Returns the work that stays.
 async fn follow(ledger: &Ledger, serves: &[Work]) -> Share {
     let share = ledger.share_out(serves).await.unwrap();
     let goes: Vec<Work> =
@@ -57,7 +58,7 @@ async fn shores_share_the_work_and_hand_it_over_when_one_comes_drains_or_ends() 
     let shared: BTreeMap<_, _> = first.held.iter().chain(&second.held).collect();
     assert_eq!(shared.len(), 6, "each has work that the other has not");
 
-    // A drained shore serves nothing.
+    // A drained shore takes no work.
     follow(&one, &[]).await;
     assert_eq!(follow(&two, &all()).await.held.len(), 6);
     assert_eq!(follow(&one, &[]).await.held.len(), 0);
@@ -68,7 +69,7 @@ async fn shores_share_the_work_and_hand_it_over_when_one_comes_drains_or_ends() 
     follow(&two, &all()).await;
     assert_eq!(vessels_of(&follow(&one, &all()).await), 2);
 
-    // Closing returns all.
+    // Closing gives back all work.
     let heard = async { while two.next_hint().await != Hint::Shares {} };
     let (closed, _) = tokio::join!(one.close(), tokio::time::timeout(Duration::from_secs(10), heard));
     closed.unwrap();
@@ -112,7 +113,8 @@ async fn updates_of_work_are_refused_once_it_was_given_back() {
     for refused in refused {
         assert!(matches!(refused, Err(LedgerError::NotOurs { .. })), "{refused:?}");
     }
-    // Other work goes on, also in the same group of updates, and a later acquisition does not let the earlier one write.
+    // The shore's other work continues, even in the same group of updates. A later acquisition of the work does not let
+    // the earlier handle write.
     of_docs.surely_ours().await.unwrap();
     follow(&one, &all()).await;
     let again = one.of_work(&vessel("tern"));
@@ -145,7 +147,7 @@ async fn a_vessel_that_passes_to_another_shore_gives_its_begun_deliveries_new_na
     of_docs.admit(&docs(), &[file("changed", "again", 2)], &[tern()]).await.unwrap();
     assert_eq!(of_tern.former_assemblies(&tern()).await.unwrap(), []);
 
-    // It passes on twice, and nobody renames anything.
+    // The vessel passes to another shore twice, and no shore renames the files meanwhile.
     for (to, from) in [(&two, &one), (&one, &two)] {
         follow(from, &[]).await;
         assert_eq!(follow(to, &serves).await.held.len(), 2);
@@ -172,7 +174,7 @@ async fn a_vessel_that_passes_to_another_shore_gives_its_begun_deliveries_new_na
     two.close().await.unwrap();
 }
 
-/// What the ledger has of a shore whose process was stopped, and is woken after its lease was taken over.
+/// Tests a shore whose process was suspended and continues after its lease was taken over.
 #[tokio::test]
 async fn a_shore_whose_lease_has_run_out_is_taken_over_and_writes_nothing_more() {
     let place = Place::new().await;
@@ -183,7 +185,7 @@ async fn a_shore_whose_lease_has_run_out_is_taken_over_and_writes_nothing_more()
     follow(&two, &all()).await;
     let held = one.share_out(&all()).await.unwrap();
     let stopped = one.of_work(held.held.keys().next().unwrap());
-    // Its lease runs out, as it does without renewals.
+    // The lease of shore `one` expires, as it does without renewals.
     let mut bare = place.bare().await;
     sqlx::query(
         "UPDATE lease SET name = 'shore gone', until = clock_timestamp() - interval '1 s' WHERE name = 'shore one'",
@@ -214,7 +216,7 @@ async fn a_ledger_has_one_program_alone_or_several_shores_of_different_names() {
     let one = join(&place, "one").await.unwrap();
     let alone = Ledger::open_at(&place.database(), Clock::system()).await.err().expect("a shore lives");
     assert!(matches!(alone, LedgerError::Held { .. }), "{alone:?}");
-    // The same name on another host.
+    // A shore of the same name on another host is refused.
     let mut address = place.address_of("other");
     "one".clone_into(&mut address.shore);
     let same = Ledger::join_at(&Database::Postgres(Box::new(address)), Clock::system()).await.err().expect("it lives");

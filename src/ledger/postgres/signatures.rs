@@ -1,4 +1,5 @@
-//! Signatures of delivered files: recorded, queried, and dropped once their version is no vessel's last acknowledged one.
+//! Signatures of delivered files: recorded, queried, and deleted once no vessel has their version as the last one that
+//! it acknowledged.
 
 use sqlx::postgres::PgRow;
 
@@ -10,8 +11,8 @@ use crate::names::VesselName;
 use crate::records::{HeldVersion, Version};
 use crate::signature::Signature;
 
-/// Records the signature of a version, and its sample blocks, by which similar files find it. Drops the signature of an
-/// earlier version of the path if that version is no vessel's last acknowledged one.
+/// Records the signature of a version, and its sample blocks, by which the version is found as similar to another file.
+/// Deletes the signature of an earlier version of the path unless it is the last version that some vessel acknowledged.
 pub(super) async fn enter(store: &Postgres, version: &Version, signature: &Signature) -> Result<()> {
     let (outline, samples) = (signature.to_bytes(), signature.samples());
     let entered = store.lasting(|pools| {
@@ -70,8 +71,8 @@ pub(super) async fn of_version(store: &Postgres, version: &Version) -> Result<Op
     row.await?.as_ref().map(rows::signature).transpose()
 }
 
-/// Of the versions of a path that have a signature, the one that a vessel acknowledged last. Without `OFFSET 0`, the planner
-/// may begin with all acknowledged deliveries.
+/// Of the versions of a path (`$2`) that have a signature, the one that a vessel (`$3`) acknowledged last. Without
+/// `OFFSET 0`, the planner may start with all acknowledged deliveries.
 pub(super) const LAST_DELIVERED: &str = "SELECT v.size, v.mtime, v.mtime_nanos, v.inode, o.outline
      FROM outline o
      JOIN LATERAL (SELECT state, acknowledged_at FROM delivery WHERE version = o.version AND vessel = $3 OFFSET 0) d ON true
@@ -79,7 +80,7 @@ pub(super) const LAST_DELIVERED: &str = "SELECT v.size, v.mtime, v.mtime_nanos, 
      WHERE o.directory = $1 AND path_key(o.path) = path_key($2) AND d.state = 'acknowledged'
      ORDER BY d.acknowledged_at + 0 DESC, o.version DESC LIMIT 1";
 
-/// Returns the version of the same path that a vessel acknowledged last, considering only versions with a signature.
+/// Returns the version of the same path that a vessel acknowledged last. Ignores versions without a signature.
 pub(super) async fn last_delivered(
     store: &Postgres,
     vessel: &VesselName,
@@ -96,7 +97,7 @@ pub(super) async fn last_delivered(
     row.await?.as_ref().map(last).transpose()
 }
 
-/// Returns the average lengths of the newest signatures of other paths in a version's directory.
+/// Returns the average block lengths of the newest 64 signatures of other paths in a version's directory.
 pub(super) async fn averages_beside(store: &Postgres, version: &Version) -> Result<Vec<u32>> {
     let found = store.lasting(|pools| async move {
         let statement = sqlx::query_scalar(
@@ -111,8 +112,8 @@ pub(super) async fn averages_beside(store: &Postgres, version: &Version) -> Resu
     Ok(averages(&found))
 }
 
-/// Returns other files of a version's directory whose signatures contain some of these blocks, the files with the most
-/// blocks first. Only versions that the vessel acknowledged and that no newer version has replaced there.
+/// Returns other files of a version's directory whose sample blocks include some of `blocks`; files with the most of
+/// these blocks come first. The vessel acknowledged the files and no newer version has replaced them there.
 pub(super) async fn similar(
     store: &Postgres,
     vessel: &VesselName,

@@ -1,7 +1,7 @@
 //! Implements [`Store`] in PostgreSQL's SQL.
 //!
 //! Queries use the reading connections, updates the writing connection. Updates that many tasks make concurrently go
-//! through the [`group`](super::group), other updates run in transactions of their own.
+//! through the [`group`](super::group); other updates run in transactions of their own.
 
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ use crate::records::{
 };
 use crate::signature::Signature;
 
-/// The versions that a version replaced, directly or indirectly, and that have a delivery to a vessel, newest first.
+/// The versions that a version (`$1`) replaced, directly or indirectly, and that have a delivery to a vessel (`$2`) at
+/// its current place, newest first.
 pub(super) const HELD_BEFORE: &str = concat!(
     "WITH RECURSIVE before (id, steps) AS (
          SELECT replaces, 1 FROM version WHERE id = $1 AND replaces IS NOT NULL
@@ -164,8 +165,8 @@ impl Store for Postgres {
             async move {
                 let mut write = pools.begin().await?;
                 let noted = self.listeners.note_retired(&mut write, ids, now).await?;
-                // `ORDER BY` makes the planner use the index by version; otherwise it would read all deliveries that were
-                // ever acknowledged. `OFFSET` keeps it from ignoring the order.
+                // `ORDER BY` makes the planner use the index by version; otherwise it would read all deliveries that
+                // were ever acknowledged. `OFFSET` prevents it from ignoring the order.
                 sqlx::query(
                     "UPDATE version v SET ended_at = $1, ending = CASE WHEN
                          EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'acknowledged'
@@ -378,7 +379,8 @@ impl Store for Postgres {
     }
 
     async fn beat(&self) -> Result<()> {
-        // While the database is away, the program waits for it; a restart would not help.
+        // While the database is unavailable, the program waits for it and counts as alive, because a restart would not
+        // help.
         if self.outage().is_some() {
             return match self.group.is_running() {
                 true => Ok(()),
@@ -389,7 +391,8 @@ impl Store for Postgres {
         tokio::select! {
             beat = async {
                 beat.await?;
-                // No delivery has the number 0, so this changes nothing, but takes the same path as all updates.
+                // No delivery has the number 0, so this changes nothing, but it takes the same path as all updates of
+                // deliveries.
                 self.make(Entry::Swept, 0).await.map(drop)
             } => beat,
             () = self.connections.went_away() => Ok(()),

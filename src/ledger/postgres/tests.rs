@@ -1,4 +1,4 @@
-//! Tests specific to PostgreSQL, and the conformance suite.
+//! Tests specific to PostgreSQL, and the conformance tests of the PostgreSQL store.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ macro_rules! make_tests {
 }
 conformance::for_each_case!(make_tests);
 
-/// A database, and a directory for the lock files of hosts.
+/// A database for a test, and a directory for the lock files of hosts.
 pub(in crate::ledger) struct Place {
     database: server::Place,
     directory: tempfile::TempDir,
@@ -43,7 +43,7 @@ impl Place {
         Self { database, directory: tempfile::tempdir().unwrap() }
     }
 
-    /// The address of the database for a host, which has a lock file of its own.
+    /// Returns the address of the database for a simulated host, which has a lock file of its own.
     pub(super) fn address_of(&self, host: &str) -> PostgresAddress {
         let lock = self.directory.path().join(format!("{host}.lock"));
         let url = self.database.url();
@@ -111,7 +111,7 @@ async fn a_shore_that_lost_the_lease_writes_nothing_and_does_no_step_that_can_no
     let first = open(&place, "first").await.unwrap();
     first.admit(&docs(), &[file("a", "one", 1)], &[tern()]).await.unwrap();
     first.surely_ours().await.unwrap();
-    // What another host does after this one was stopped for longer than the lease.
+    // Another host takes over the lease, as after this process was stopped for longer than the lease time.
     let mut bare = place.bare().await;
     sqlx::query("UPDATE lease SET token = nextval('lease_token'), holder = 'another host', lock_file = 'other'")
         .execute(&mut bare)
@@ -125,7 +125,7 @@ async fn a_shore_that_lost_the_lease_writes_nothing_and_does_no_step_that_can_no
     let files: i64 = sqlx::query_scalar("SELECT count(*) FROM version").fetch_one(&mut bare).await.unwrap();
     assert_eq!(files, 1);
     first.close().await.unwrap();
-    // Closing does not give back what belongs to the other host.
+    // Closing does not give back the lease, which belongs to the other host now.
     let holder: Option<String> = sqlx::query_scalar("SELECT holder FROM lease").fetch_one(&mut bare).await.unwrap();
     assert_eq!(holder.as_deref(), Some("another host"));
     bare.close().await.unwrap();
@@ -158,7 +158,7 @@ async fn a_process_that_was_killed_is_followed_on_its_host_without_waiting() {
     let place = Place::new().await;
     let first = open(&place, "shore").await.unwrap();
     let mut bare = place.bare().await;
-    // The row as a killed process leaves it.
+    // Below, the row is restored as a killed process would leave it.
     let lease = sqlx::query("SELECT holder, lock_file, until FROM lease").fetch_one(&mut bare).await.unwrap();
     let (holder, lock): (String, String) = (lease.get("holder"), lease.get("lock_file"));
     first.close().await.unwrap();
@@ -323,7 +323,7 @@ async fn paths_of_any_length_are_found_and_listed_in_order() {
     ledger.close().await.unwrap();
 }
 
-/// What is asked for each file must not take longer the more the ledger remembers.
+/// Queries that run for each file must not become slower when the ledger has more records.
 #[tokio::test]
 async fn questions_of_single_files_are_answered_by_conditions_of_indexes() {
     let place = Place::new().await;
@@ -348,7 +348,8 @@ async fn questions_of_single_files_are_answered_by_conditions_of_indexes() {
         let scans = plan.iter().filter(|line| line.contains("Index Scan") || line.contains("Index Only Scan")).count();
         let conditions = plan.iter().filter(|line| line.contains("Index Cond:")).count();
         assert!(scans == conditions && scans > 0, "{name} looks through a whole index: {plan:#?}");
-        // The key of a path is a condition of an index; as a filter, it is compared with the paths of a whole directory.
+        // The key of a path must be a condition of an index. As a filter, it would be compared with all paths of a
+        // directory.
         let filters = plan.iter().filter(|line| line.contains("Filter:"));
         let compares_paths = filters.filter(|line| line.contains("octet_length")).count() > 0;
         assert!(!compares_paths, "{name} looks through a whole directory: {plan:#?}");

@@ -1,5 +1,5 @@
-//! The life cycle of versions: recorded, complete, ended. Each function runs in the caller's transaction, with one
-//! statement for any number of versions.
+//! The life cycle of versions: recorded, complete, ended. Each function runs in the caller's transaction, and uses the
+//! same number of statements for any number of versions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,8 @@ use crate::ledger::places::sorted_names;
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{NewVersion, VersionKind};
 
-/// Ends versions and supersedes their open deliveries. A complete version that vanished counts as retired.
+/// Ends versions and supersedes their open deliveries. A complete version that vanished counts as retired, or as
+/// expired if no vessel acknowledged it.
 async fn end(transaction: &mut PgConnection, versions: &[i64], ending: &str, now: i64) -> Result<()> {
     sqlx::query(
         "UPDATE delivery SET state = 'superseded', parked = false
@@ -24,7 +25,7 @@ async fn end(transaction: &mut PgConnection, versions: &[i64], ending: &str, now
     .execute(&mut *transaction)
     .await?;
     // `ORDER BY` makes the planner use the index by version; otherwise it would read all deliveries that were ever
-    // acknowledged. `OFFSET` keeps it from ignoring the order.
+    // acknowledged. `OFFSET` prevents it from ignoring the order.
     sqlx::query(
         "UPDATE version v SET ended_at = $1, ending = CASE WHEN NOT (v.complete AND $2 = 'vanished') THEN $2
              WHEN EXISTS (SELECT 1 FROM delivery d WHERE d.version = v.id AND d.state = 'acknowledged'
@@ -40,12 +41,12 @@ async fn end(transaction: &mut PgConnection, versions: &[i64], ending: &str, now
     Ok(())
 }
 
-/// The current versions of some paths (`$1`) of a directory (`$2`).
+/// The current versions at some paths (`$1`) of a directory (`$2`).
 pub(super) const VANISHED: &str =
     concat!("SELECT v.id, v.path, v.complete FROM (SELECT DISTINCT unnest($1::bytea[])) i (path), ", version_at!("$2"));
 
-/// Ends the versions of `paths`, whose sources are gone. Returns the paths of the versions that were not complete, and
-/// whether a notice was recorded.
+/// Ends the versions of `paths`, because their sources no longer exist. Returns the paths of the versions that were not
+/// complete, and whether a notice was recorded.
 pub(super) async fn end_vanished(
     transaction: &mut PgConnection,
     directory: &DirectoryName,
@@ -116,17 +117,17 @@ pub(super) async fn forget_all(transaction: &mut PgConnection, directory: &Direc
     Ok(forgotten.rows_affected())
 }
 
-/// Returns only the last version of each path.
+/// Returns the last version of each path; drops earlier versions of the same path.
 pub(super) fn last_of_each_path(versions: &[NewVersion]) -> Vec<&NewVersion> {
     let last: HashMap<_, _> = versions.iter().enumerate().map(|(at, new)| (&new.path, at)).collect();
     versions.iter().enumerate().filter(|(at, new)| last[&new.path] == *at).map(|(_, new)| new).collect()
 }
 
-/// A version to be recorded, and the number of the version that it replaces.
+/// A version to be recorded, and the number of the version that it replaces, if any.
 pub(super) type Successor<'a> = (&'a NewVersion, Option<i64>);
 
-/// Ends the versions that the paths hold, unless the new version is equal. Returns the versions to be recorded, which
-/// are all but the equal ones.
+/// Ends the versions that the paths hold now, unless the new version is equal. Returns the new versions to be recorded:
+/// leaves out equal ones, and `Gone` and `Skipped` versions that replace nothing.
 pub(super) async fn supersede<'a>(
     transaction: &mut PgConnection,
     directory: &DirectoryName,
@@ -149,7 +150,7 @@ pub(super) async fn supersede<'a>(
     for row in held {
         let (at, id): (i64, i64) = (row.try_get("at")?, row.try_get("id")?);
         let new = usize::try_from(at).ok().and_then(|at| versions.get(at));
-        // The path was moved away, but has another version since.
+        // The entry was moved away from this path, but the path has another version since.
         let is_other = new.is_some_and(|new| new.kind == VersionKind::Gone && new.origin.is_some_and(|it| it.0 != id));
         if is_other || row.try_get("stays")? {
             stay.insert(at);
@@ -223,7 +224,7 @@ pub(super) async fn insert(
     .execute(&mut *transaction)
     .await?;
     if versions.iter().any(|(new, _)| new.kind != VersionKind::Skipped) {
-        // The directory is no longer reconciled for another set of vessels.
+        // If the directory was reconciled for another set of vessels, this is no longer true.
         sqlx::query("DELETE FROM reconciled WHERE directory = $1 AND vessels <> $2")
             .bind(directory.as_str())
             .bind(sorted_names(vessels))
@@ -244,8 +245,8 @@ macro_rules! is_complete {
     };
 }
 
-/// Marks the versions that became complete through acknowledgements of `deliveries`. A `gone` version that every vessel
-/// acknowledged ends as retired.
+/// After `deliveries` were acknowledged or have expired, marks their versions as complete if all conditions are met. A
+/// complete `gone` version ends as retired.
 pub(super) async fn settle(transaction: &mut PgConnection, deliveries: &[i64], now: i64) -> Result<()> {
     let settle = concat!(
         "UPDATE version v SET complete = true, ended_at = CASE WHEN v.kind = 'gone' THEN $2::bigint END,
@@ -258,7 +259,7 @@ pub(super) async fn settle(transaction: &mut PgConnection, deliveries: &[i64], n
     Ok(())
 }
 
-/// Updates whether versions are complete.
+/// Recomputes whether versions are complete.
 pub(super) async fn settle_versions(transaction: &mut PgConnection, versions: &[i64], now: i64) -> Result<()> {
     let settle = concat!(
         "UPDATE version v SET complete = NOT v.complete

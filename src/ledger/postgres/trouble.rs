@@ -1,6 +1,6 @@
 //! Classifies errors of PostgreSQL: the database is unavailable or rejects writes, or the statement is wrong.
 //!
-//! The codes are those of postgresql.org/docs/current/errcodes-appendix.html.
+//! The meaning of the codes: postgresql.org/docs/current/errcodes-appendix.html.
 
 use sqlx::Error;
 
@@ -9,19 +9,19 @@ use crate::ledger::LedgerError;
 /// The meaning of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// The database can't be reached, is stopping or starting, or has no room for connections.
+    /// The database can't be reached, is stopping or starting, or lacks resources such as connections.
     Away,
-    /// The database answers, but refuses writes: a full disk, or a standby.
+    /// The database answers but rejects writes: its disk is full, or it is a standby.
     RefusesWrites,
-    /// Two transactions were in each other's way. The same attempt may succeed at once.
+    /// Two transactions conflicted. The same attempt may succeed at once.
     Conflict,
     /// Another process has taken over the ledger.
     Fenced,
-    /// Waiting doesn't help.
+    /// A permanent error: waiting doesn't help.
     Lasting,
 }
 
-/// The code that the function `fence` raises.
+/// The error code that the SQL function `fence` raises when this process no longer has its lease.
 const FENCED: &str = "CM001";
 
 /// Returns the meaning of an error.
@@ -32,11 +32,12 @@ pub(super) fn meaning(error: &Error) -> Trouble {
         Error::Database(_) => match code_of(error).as_deref().unwrap_or_default() {
             FENCED => Trouble::Fenced,
             "40001" | "40P01" => Trouble::Conflict,
-            // read_only_sql_transaction, disk_full; object_not_in_prerequisite_state and snapshots of a standby
+            // read_only_sql_transaction (on a standby, for example) and disk_full.
             "25006" | "53100" => Trouble::RefusesWrites,
-            // The server is stopping or starting, closed the session, or has too many sessions or too little memory.
+            // The server is stopping or starting, closed the session, has too many sessions or too little memory, or
+            // reports an I/O error.
             "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53000" | "53200" | "53300" | "58030" => Trouble::Away,
-            // A statement that a user of the server cancelled may be repeated.
+            // A user of the server cancelled the statement; it may be repeated.
             "57014" => Trouble::Conflict,
             code if code.starts_with("08") => Trouble::Away,
             _ => Trouble::Lasting,
@@ -57,7 +58,7 @@ fn code_of(error: &Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
-/// Returns the server's own text of an error, without the library's prefix.
+/// Returns the server's own text of an error, without the prefix that sqlx adds.
 pub(super) fn text_of(error: &Error) -> String {
     match error {
         Error::Database(error) => error.message().to_owned(),
@@ -67,7 +68,7 @@ pub(super) fn text_of(error: &Error) -> String {
     }
 }
 
-/// Returns what an operator can do about an error of opening the ledger.
+/// Returns what an operator can do about an error that occurred when the ledger was opened.
 pub(super) fn remedy(error: &Error) -> &'static str {
     match code_of(error).as_deref().unwrap_or_default() {
         code if code.starts_with("28") => {

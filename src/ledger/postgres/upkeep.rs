@@ -13,7 +13,7 @@ use crate::ledger::{Retiree, Step, Upkeep};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{PathRate, VersionId};
 
-/// Number of version numbers that one step covers.
+/// Number of consecutive version numbers that one step covers.
 const STEP: i64 = 2000;
 
 #[async_trait]
@@ -132,7 +132,7 @@ impl Upkeep for Postgres {
     }
 
     async fn compact(&self) -> Result<bool> {
-        // The server's autovacuum makes the space of removed rows usable again.
+        // Nothing to do: the server's autovacuum makes the space of removed rows usable again.
         Ok(false)
     }
 
@@ -152,11 +152,11 @@ impl Upkeep for Postgres {
     }
 }
 
-/// The versions with numbers above `$1` and up to `$2` that ended before the time `$3` and are not needed any more.
+/// The versions with numbers above `$1` and up to `$2` that ended before the time `$3` and may be removed.
 ///
-/// Keeps an ended version that a vessel still holds: the vessel acknowledged it, but not yet the current version of the path.
-/// The chain of `replaces` leads from the current version to the ended one. Without `OFFSET 0`, the planner may use an index
-/// of all acknowledged or superseded deliveries.
+/// Keeps an ended version that a vessel still holds: the vessel acknowledged this version, but not yet the current
+/// version of the path. The chain of `replaces` must lead from the current version to this one. Without `OFFSET 0`, the
+/// planner may use an index of all acknowledged or superseded deliveries.
 pub(super) const PRUNABLE: &str = "SELECT v.id FROM version v
      WHERE v.id > $1 AND v.id <= $2 AND v.ended_at < $3
        AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.version = v.id)
@@ -172,7 +172,7 @@ pub(super) const PRUNABLE: &str = "SELECT v.id FROM version v
                SELECT 1 FROM (SELECT state FROM delivery WHERE version = held.id AND vessel = d.vessel OFFSET 0) later
                WHERE later.state = 'acknowledged'))";
 
-/// Removes ended versions of one step; returns their number.
+/// Removes the ended versions of one step. Returns their number.
 async fn prune(transaction: &mut PgConnection, ended_before: i64, after: VersionId) -> Result<u64> {
     let ids: Vec<i64> = sqlx::query_scalar(PRUNABLE)
         .bind(after.0)
@@ -190,7 +190,8 @@ async fn prune(transaction: &mut PgConnection, ended_before: i64, after: Version
     Ok(ids.len() as u64)
 }
 
-/// Links the successor of each of `versions` to the predecessor, so that a path's chain of `replaces` stays connected.
+/// For each of `versions`, links its successor to its predecessor, so that a path's chain of `replaces` stays
+/// connected.
 async fn take_out_of_chains(transaction: &mut PgConnection, versions: &[i64]) -> Result<()> {
     let replaced: Vec<i64> = sqlx::query_scalar(
         "SELECT i.id FROM unnest($1::bigint[]) i (id) WHERE EXISTS (SELECT 1 FROM version v WHERE v.replaces = i.id)
@@ -199,7 +200,7 @@ async fn take_out_of_chains(transaction: &mut PgConnection, versions: &[i64]) ->
     .bind(versions)
     .fetch_all(&mut *transaction)
     .await?;
-    // Newest first, because several versions of one chain may be removed together.
+    // The newest version comes first, because several versions of one chain may be removed together.
     for version in replaced {
         sqlx::query("UPDATE version SET replaces = (SELECT replaces FROM version WHERE id = $1) WHERE replaces = $1")
             .bind(version)
@@ -209,7 +210,7 @@ async fn take_out_of_chains(transaction: &mut PgConnection, versions: &[i64]) ->
     Ok(())
 }
 
-/// Returns the version after which the next step begins; `None` when the step after `after` was the last.
+/// Returns the version after which the next step begins; `None` if the step after `after` was the last one.
 async fn next_step(pools: &Pools, after: VersionId) -> Result<Option<VersionId>> {
     let next = after.0.saturating_add(STEP);
     let last: Option<i64> = sqlx::query_scalar("SELECT max(id) FROM version").fetch_one(&pools.readers).await?;

@@ -1,4 +1,4 @@
-//! The connections of one connected period, and transactions that write.
+//! The connections of one period without an outage, and transactions that write.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use super::Result;
 use super::lease::Lease;
 use crate::ledger::LedgerError;
 
-/// Maximum number of reading connections, of which one may listen to other shores. One more writes, and one keeps the lease.
+/// Maximum number of reading connections. One of them may listen for hints of other shores. Besides these, one
+/// connection writes, and one keeps the lease.
 const READERS: u32 = 4;
-/// How long a caller waits for a connection of the pool.
+/// Maximum time for which a caller waits for a connection of the pool.
 const LONGEST_QUEUE: Duration = Duration::from_secs(600);
 
 /// Returns a pool that doesn't test a connection before use.
@@ -25,26 +26,28 @@ pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
     pool.acquire_slow_threshold(LONGEST_QUEUE).connect_lazy_with(options)
 }
 
-/// The connections of one connected period.
+/// The connections of one period without an outage.
 #[derive(Clone)]
 pub(super) struct Pools {
-    /// The writing connection; `None` until it is needed. A pool would test it after each transaction.
+    /// The writing connection; `None` until it is needed. It is not in a pool, because a pool would test it after each
+    /// transaction.
     writer: Arc<Mutex<Option<PgConnection>>>,
     options: PgConnectOptions,
     pub(super) readers: PgPool,
     /// Number of the period.
     pub(super) number: u64,
     lease: Arc<Lease>,
-    /// The work that the updates belong to.
+    /// The piece of work that the updates belong to; `None` for all work.
     work: Option<Arc<Lease>>,
 }
 
-/// A transaction that writes. It is rolled back if it is dropped before the commit.
+/// A transaction that writes. Dropping it before the commit rolls it back.
 pub(super) struct Write {
-    /// `None` after the commit. The server rolls the transaction back when the session ends.
+    /// The connection, or `None` after the commit. If it is dropped before, its session ends, and the server rolls the
+    /// transaction back.
     connection: Option<PgConnection>,
     place: OwnedMutexGuard<Option<PgConnection>>,
-    /// The number of the transaction, by which its outcome can be found out.
+    /// The number of the transaction, with which [`Pools::was_committed`] finds out its outcome.
     pub(super) number: i64,
 }
 
@@ -54,7 +57,7 @@ impl Pools {
         Self { writer, readers: pool(options.clone(), READERS), options, number, lease, work: None }
     }
 
-    /// Returns the connections for updates that belong to some work.
+    /// Returns the same connections for updates that belong to `work`.
     pub(super) fn of_work(self, work: Option<Arc<Lease>>) -> Self {
         Self { work, ..self }
     }
@@ -65,27 +68,28 @@ impl Pools {
         drop(self.writer.lock().await.take());
     }
 
-    /// Begins a transaction. Fails unless this process has the lease and the work of the updates; both stay with it until
-    /// the commit.
+    /// Begins a transaction. Fails unless this process has the lease and the work of the updates. No other process can
+    /// acquire them before the commit.
     pub(super) async fn begin(&self) -> Result<Write> {
         let work: Vec<_> = self.work.iter().cloned().collect();
         let (write, lost) = self.begin_for(&work).await?;
         match lost.first() {
-            // The transaction is rolled back.
+            // Dropping `write` rolls the transaction back.
             Some(lost) => Err(LedgerError::NotOurs { work: lost.name.clone() }),
             None => Ok(write),
         }
     }
 
-    /// Begins a transaction like [`Self::begin`], for updates that belong to some `work`. Returns the work that this process
-    /// does not have any more; the other work stays with it until the commit.
+    /// Begins a transaction like [`Self::begin`], for updates that belong to several pieces of `work`. Returns those
+    /// that this process has lost; no other process can acquire the rest before the commit.
     pub(super) async fn begin_for(&self, work: &[Arc<Lease>]) -> Result<(Write, Vec<Arc<Lease>>)> {
         let mut place = self.writer.clone().lock_owned().await;
         let mut connection = match place.take() {
             Some(connection) => connection,
             None => self.options.connect().await?,
         };
-        // The functions must see the transactions that were committed while they waited for their lock.
+        // `READ COMMITTED`, because the SQL functions must see the transactions that were committed while they waited
+        // for their lock.
         let (lease, held) = (quoted(&self.lease.name), self.lease.token);
         let fence = match work {
             [] => format!("fence({lease}, {held}), ARRAY[]::text[]"),
@@ -103,7 +107,7 @@ impl Pools {
         Ok((Write { number: row.try_get(0)?, connection: Some(connection), place }, lost))
     }
 
-    /// Executes one statement in a transaction of its own; returns the number of rows that it affected.
+    /// Executes one statement in a transaction of its own. Returns the number of rows that the statement affected.
     pub(super) async fn write_one(&self, statement: Query<'_, Db, PgArguments>) -> Result<u64> {
         let mut write = self.begin().await?;
         let done = statement.execute(&mut *write).await?;
@@ -123,7 +127,7 @@ impl Pools {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Ok(status) => return Ok(status.as_deref() == Some("committed")),
-                // After a fail-over, the new primary may never have heard of the transaction.
+                // After a fail-over, the new primary server may not know the transaction at all.
                 Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("22023") => return Ok(false),
                 Err(e) => return Err(e.into()),
             }

@@ -1,7 +1,7 @@
-//! The ranges of a lane, merged in the order of their places.
+//! Merges the index ranges of a lane in the order of the deliveries' places.
 //!
-//! A range may have been examined far ahead without a wanted delivery. So the first delivery that was found in any range is
-//! the lane's next one only if all other ranges have been examined up to its place.
+//! A range may have been examined over a long distance without finding a wanted delivery. So the first delivery that
+//! was found in any range is the lane's next one only if all other ranges have been examined up to its place.
 
 use std::collections::VecDeque;
 
@@ -16,30 +16,30 @@ pub(super) struct Lane {
     begin: Option<LanePlace>,
 }
 
-/// How far an index range was examined.
+/// An index range, and how far it was examined.
 #[derive(Debug)]
 pub(super) struct Range {
     pub(super) of: RangeOf,
     /// The last place that was examined.
     pub(super) after: LanePlace,
-    /// The deliveries that were found, and not handed out yet.
+    /// The deliveries that were found and not yet handed out.
     found: VecDeque<Found>,
     is_at_end: bool,
 }
 
-/// What comes next in a lane.
+/// The next delivery of a lane, if it is known.
 #[derive(Debug)]
 pub(super) enum Next {
     /// This delivery.
     Found(Found),
-    /// It is not known before the range with this index was examined further.
+    /// The next delivery is unknown until the range with this index was examined further.
     Unknown(usize),
-    /// Nothing: the lane is at its end.
+    /// There is none: the lane is at its end.
     End,
 }
 
 impl Lane {
-    /// Returns a lane after a place.
+    /// Creates a lane that begins after the place `after`, or at its start.
     pub(super) fn new(stage: &Stage, ranges: &[RangeOf], after: Option<&LanePlace>) -> Self {
         let range = |of: &RangeOf| {
             let after = stage.begin(of, after)?;
@@ -50,7 +50,7 @@ impl Lane {
         lane
     }
 
-    /// Hands out the next delivery.
+    /// Removes and returns the next delivery, if it is known.
     pub(super) fn next(&mut self) -> Next {
         match (self.first(), self.limit()) {
             (Some(at), _) => self.ranges[at].found.pop_front().map_or(Next::End, Next::Found),
@@ -59,21 +59,22 @@ impl Lane {
         }
     }
 
-    /// Returns the range that has the next delivery, if that is known.
+    /// Returns the index of the range that has the next delivery, if the next delivery is known.
     fn first(&self) -> Option<usize> {
         let place = |at: usize| Some(&self.ranges[at].found.front()?.place);
         let (place, first) = (0..self.ranges.len()).filter_map(|at| Some((place(at)?, at))).min()?;
         self.limit().is_none_or(|limit| *place <= self.ranges[limit].after).then_some(first)
     }
 
-    /// Returns the range that was examined least far, among the open ranges without a found delivery.
+    /// Returns the index of the range that was examined least far, among the ranges that are not at their end and have
+    /// no found delivery.
     fn limit(&self) -> Option<usize> {
         let open = |at: &usize| self.ranges[*at].found.is_empty() && !self.ranges[*at].is_at_end;
         (0..self.ranges.len()).filter(open).min_by(|a, b| self.ranges[*a].after.cmp(&self.ranges[*b].after))
     }
 
-    /// Returns up to which place the lane was examined without finding the next delivery; `None` if the next delivery is
-    /// known, or if nothing was examined yet.
+    /// Returns the place up to which the lane was examined without finding the next delivery; `None` if the next
+    /// delivery is known, or if nothing was examined yet.
     pub(super) fn examined(&self) -> Option<&LanePlace> {
         let limit = self.limit().filter(|_| self.first().is_none()).map(|at| &self.ranges[at].after);
         limit.filter(|limit| Some(*limit) != self.begin.as_ref())
@@ -98,7 +99,7 @@ impl Lane {
         self.ranges.iter().filter(|range| !range.is_at_end).count()
     }
 
-    /// Returns whether it has or may have deliveries.
+    /// Returns whether the lane has or may have further deliveries.
     pub(super) fn is_open(&self) -> bool {
         self.ranges.iter().any(|range| !range.is_at_end || !range.found.is_empty())
     }

@@ -1,4 +1,4 @@
-//! One page of a queue: the deliveries that a filter wants, and the cursor after them.
+//! One page of a queue: the deliveries that match a filter, and the cursor after them.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(in crate::ledger) async fn page(
 ) -> Result<QueuePage, LedgerError> {
     let wanted = Wanted::of(filter);
     let directories = wanted.directories.as_deref();
-    // The ledger's sums tell whether the directories have any deliveries, and when all of them are listed.
+    // The ledger's sums show how many deliveries the directories have, so the listing ends when all of them are found.
     let waiting = match directories {
         Some(directories) => reader.waiting(directories).await?,
         None => u64::MAX,
@@ -41,7 +41,7 @@ pub(in crate::ledger) async fn page(
             break None;
         }
         match walk.next(reader).await? {
-            // There is one more than was wanted.
+            // There is one more match than the page may hold, so another page follows.
             Progress::Wanted(_) if deliveries.len() == limit => break Some(walk.passed().clone()),
             Progress::Wanted(step) => {
                 deliveries.push(step.place.position().delivery);

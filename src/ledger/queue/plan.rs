@@ -1,4 +1,4 @@
-//! Which index ranges a listing reads, stage by stage and lane by lane.
+//! Chooses the index ranges that a listing reads, stage by stage and lane by lane.
 
 use std::collections::HashSet;
 
@@ -6,8 +6,8 @@ use super::{LanePlace, QueueFilter, QueueLane, QueuePosition, QueueRank, QueueSt
 use crate::names::DirectoryName;
 use crate::records::DeliveryId;
 
-/// One [`QueueStage`] of a vessel's queue, with the index ranges to read for each of its lanes. A lane without ranges is
-/// not read.
+/// One [`QueueStage`] of a vessel's queue, with the index ranges to read for each of its lanes. A lane without ranges
+/// is skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stage {
     pub(super) lanes: Vec<Vec<RangeOf>>,
@@ -43,7 +43,8 @@ pub(super) fn stages(
     };
     let plan = |stage: &QueueStage| {
         let narrow: Vec<Vec<RangeOf>> = stage.lanes.iter().map(|lane| ranges(&wanted(lane))).collect();
-        // While lanes take turns, unwanted deliveries count as turns too, so such a lane keeps all its ranges.
+        // While several lanes take turns, deliveries that the filter rejects count as turns too, so a lane that may
+        // have wanted deliveries keeps all its ranges.
         let take_turns = narrow.iter().filter(|ranges| !ranges.is_empty()).count() > 1;
         let whole = |(lane, narrow): (&QueueLane, Vec<RangeOf>)| match take_turns && !narrow.is_empty() {
             true => ranges(lane),
@@ -55,7 +56,8 @@ pub(super) fn stages(
     stages.iter().chain(&unnamed(stages, queues)).map(plan).collect()
 }
 
-/// Returns a stage with the queues that no given stage names, as after a change of the settings; `None` if all are named.
+/// Returns a stage with the queues that none of `stages` names, for example after a change of the settings; `None` if
+/// all are named.
 fn unnamed(stages: &[QueueStage], queues: &[(DirectoryName, bool)]) -> Option<QueueStage> {
     let lanes = stages.iter().flat_map(|stage| &stage.lanes);
     let named: HashSet<&DirectoryName> = lanes.flat_map(|lane| &lane.queues).collect();
@@ -81,7 +83,8 @@ fn ranges(lane: &QueueLane) -> Vec<RangeOf> {
 }
 
 impl Stage {
-    /// Returns where to begin with a range if its lane was listed up to `after`; `None` if the range ends before that place.
+    /// Returns the place after which a range must be read if its lane was listed up to `after`; `None` if the whole
+    /// range comes before `after`.
     pub(super) fn begin(&self, range: &RangeOf, after: Option<&LanePlace>) -> Option<LanePlace> {
         let first = QueuePosition { due_at: i64::MIN, delivery: DeliveryId(i64::MIN) };
         Some(match (range, after) {

@@ -1,5 +1,5 @@
-//! The interface between the listing of a queue and a store: pieces of index ranges to examine, and the deliveries
-//! found in them.
+//! The interface between the listing of a queue and a store: the listing asks for pieces of index ranges, and the store
+//! returns the deliveries in them.
 
 use super::{LanePlace, QueueFilter, QueueState, Queued};
 use crate::ledger::LedgerError;
@@ -8,8 +8,8 @@ use crate::records::{DeliveryId, VersionId};
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// A range of an index over the open deliveries of a vessel. Each variant names the deliveries in the range, and their
-/// order.
+/// A range of an index over the open deliveries of a vessel. The description of each variant states the deliveries in
+/// the range and their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ledger) enum RangeOf {
     /// Deliveries in the shared queue, by due time.
@@ -35,18 +35,19 @@ pub(in crate::ledger) struct Piece<'a> {
     pub(in crate::ledger) until: i64,
     /// The number of deliveries to examine.
     pub(in crate::ledger) rows: usize,
-    /// Maximum number of deliveries to return. The examination ends there.
+    /// Maximum number of deliveries to return. The piece ends after this number, even if it has more deliveries to
+    /// examine.
     pub(in crate::ledger) most: usize,
     /// Whether deliveries that the filter rejects are returned too.
     pub(in crate::ledger) with_unwanted: bool,
 }
 
-/// What was found in a [`Piece`].
+/// The result of examining a [`Piece`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::ledger) struct Examined {
-    /// In the order of the range.
+    /// The returned deliveries, in the order of the range.
     pub(in crate::ledger) found: Vec<Found>,
-    /// The place of the last delivery that was examined; `None` at the end of the range.
+    /// The place of the last examined delivery; `None` if the end of the range was reached.
     pub(in crate::ledger) last: Option<LanePlace>,
 }
 
@@ -58,8 +59,8 @@ pub(in crate::ledger) struct Found {
 }
 
 impl Examined {
-    /// Builds the result from what a store read for a [`Piece`]: the deliveries to return, and the place of the
-    /// `rows`-th delivery of the range, if the range has that many.
+    /// Builds the result from the deliveries that a store read for a [`Piece`]. `last` is the place of the `rows`-th
+    /// delivery of the range, if the range has that many.
     pub(in crate::ledger) fn of(piece: Piece<'_>, mut found: Vec<Found>, mut last: Option<LanePlace>) -> Self {
         found.sort_unstable_by(|a, b| a.place.cmp(&b.place));
         if found.len() >= piece.most {
@@ -75,24 +76,24 @@ pub(in crate::ledger) trait QueueReader: Send {
     /// already in that queue.
     fn queues(&mut self) -> impl Future<Output = Result<Vec<(DirectoryName, bool)>>> + Send;
 
-    /// Returns the number of open deliveries of some directories.
+    /// Returns the number of the vessel's open deliveries of these directories.
     fn waiting(&mut self, directories: &[DirectoryName]) -> impl Future<Output = Result<u64>> + Send;
 
     /// Examines a piece of a range.
     fn examine(&mut self, piece: Piece<'_>) -> impl Future<Output = Result<Examined>> + Send;
 
-    /// Returns deliveries, in the order of their ids in `deliveries`.
+    /// Returns the deliveries with these numbers, in the order of `deliveries`.
     fn entries(&mut self, deliveries: &[DeliveryId]) -> impl Future<Output = Result<Vec<Queued>>> + Send;
 }
 
-/// The deliveries that a filter wants of a range.
+/// The conditions of a filter that the deliveries of a range must meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ledger) struct Wanted<'a> {
-    /// Those of these directories.
+    /// If set, the delivery's directory must be one of these.
     pub(in crate::ledger) directories: Option<Vec<DirectoryName>>,
-    /// Those whose path contains these bytes.
+    /// If set, the path must contain these bytes.
     pub(in crate::ledger) search: Option<&'a [u8]>,
-    /// Those that never failed.
+    /// Whether the delivery must never have failed.
     pub(in crate::ledger) never_failed: bool,
 }
 
@@ -107,7 +108,7 @@ impl<'a> Wanted<'a> {
         Self { directories, search, never_failed: filter.state == Some(QueueState::Waiting) }
     }
 
-    /// Returns whether it wants all deliveries.
+    /// Returns whether all deliveries meet the conditions.
     pub(in crate::ledger) fn is_all(&self) -> bool {
         self.directories.is_none() && self.search.is_none() && !self.never_failed
     }

@@ -1,4 +1,4 @@
-//! The merged walk over ranges in memory, compared with the plain list of all deliveries.
+//! Compares the merged walk over ranges in memory with the plain list of all deliveries.
 
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ impl Memory {
             && (!never_failed || item.queued.failures == 0)
     }
 
-    /// Makes a queue of random deliveries in the shared queue, in queues with and without an order, and in a queue that no
-    /// stage names.
+    /// Creates random deliveries in the shared queue, in queues with and without an order, and in the queue `old`,
+    /// which some stages do not name.
     fn random(rng: &mut fastrand::Rng) -> Self {
         let (count, is_settled) = (rng.i64(0..60), rng.bool());
         let item = |id: i64| {
@@ -75,7 +75,7 @@ impl Memory {
             let rank = QueueRank::Number(rng.i64(-3..3));
             let failures = u32::from(rng.u8(0..3) == 0);
             let (range, place) = match (number, failures) {
-                // Some deliveries of a directory whose queue is not settled are still in the shared one.
+                // If the queue of this directory is not settled, some of its deliveries are still in the shared queue.
                 (1, _) if !is_settled && id % 2 == 0 => (RangeOf::Shared { large }, LanePlace::ByTime(position)),
                 (0 | 3, 0) => (RangeOf::Ranked { queue: directory.clone(), large }, LanePlace::Ranked(rank, position)),
                 (0 | 1 | 3, _) => (RangeOf::Own { queue: directory.clone(), large }, LanePlace::ByTime(position)),
@@ -101,7 +101,8 @@ impl Memory {
         Self { items, queues, wanted: Wanted { directories: None, search: None, never_failed: false }, examined: 0 }
     }
 
-    /// Returns what all stages hold, from the description of [`QueueStage`] and [`QueueLane`].
+    /// Returns the deliveries of all stages in order, as the documentation of [`QueueStage`] and [`QueueLane`]
+    /// describes it.
     fn listed(&self, stages: &[QueueStage]) -> Vec<DeliveryId> {
         let old = QueueLane { shared: false, queues: vec![name(3)], ranked: true };
         let rest = QueueStage { lanes: vec![old.clone()], due_after: i64::MIN, due_until: i64::MAX };
@@ -144,7 +145,8 @@ impl Memory {
     }
 }
 
-/// Priorities, a lane that merges queues beside one with an order, and later attempts. The queue `old` is not named.
+/// Returns several lists of stages: with priorities, with a lane that merges queues beside a lane with an order, and
+/// with a stage for later attempts. Only the last list names the queue `old`.
 fn stages() -> Vec<Vec<QueueStage>> {
     let lane = |shared, queues: &[u8], ranked| QueueLane {
         shared,
@@ -183,7 +185,8 @@ fn filters() -> &'static [QueueFilter] {
     Vec::leak(filters.collect())
 }
 
-/// The limits of one answer: all at once, or so little that almost each piece ends a page.
+/// The limits of one answer: `WHOLE` allows everything at once, and `LITTLE` so little that almost each piece ends a
+/// page.
 const WHOLE: Effort = Effort { deliveries: usize::MAX, time: Duration::MAX };
 const LITTLE: Effort = Effort { deliveries: 1, time: Duration::ZERO };
 

@@ -1,7 +1,9 @@
-//! Walks through a vessel's queue in the order in which it is sent: stage by stage, the lanes of a stage in turn.
+//! Walks through a vessel's queue in the order in which it is sent: stage by stage, while the lanes of a stage take
+//! turns.
 //!
-//! Ranges are examined in pieces. If only one lane of a stage is open, a piece returns only the deliveries that the filter
-//! wants. While several lanes take turns, it also returns the others, because each of them counts as a turn.
+//! Ranges are examined in pieces. If only one lane of a stage is open, a piece returns only the deliveries that match
+//! the filter. While several lanes take turns, it also returns the other deliveries, because each of them counts as a
+//! turn.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +13,18 @@ use super::reader::{Found, Piece, QueueReader};
 use super::{LanePlace, QueueCursor};
 use crate::ledger::LedgerError;
 
-/// Maximum number of deliveries examined at a time in all ranges of a stage, and the minimum number in one range.
+/// Maximum number of deliveries examined at a time in all ranges of a stage together (`ROUND`), and minimum number in
+/// one range (`PIECE`).
 const ROUND: usize = 8192;
 const PIECE: usize = 8;
-/// If a piece took less time than this, the next piece is larger; if it took more than four times as long, smaller.
+/// A piece that took less time than this makes the next piece larger; one that took more than four times as long makes
+/// it smaller.
 const QUICK: Duration = Duration::from_millis(5);
 
 /// The limits of the work for one answer.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ledger) struct Effort {
-    /// Number of deliveries.
+    /// Number of examined deliveries after which no further piece is examined.
     pub(in crate::ledger) deliveries: usize,
     /// Time after which no further piece is examined.
     pub(in crate::ledger) time: Duration,
@@ -38,7 +42,7 @@ pub(super) struct Walk {
     /// The cursor after the deliveries that the walk has passed.
     passed: QueueCursor,
     is_selective: bool,
-    /// Number of deliveries to examine at a time.
+    /// Number of deliveries to examine at a time, in all open ranges of the stage together.
     round: usize,
     most: usize,
     examined: usize,
@@ -46,7 +50,7 @@ pub(super) struct Walk {
     since: Instant,
 }
 
-/// A delivery of the queue.
+/// One step of the walk: a delivery of the queue.
 pub(super) struct Step {
     stage: usize,
     lane: usize,
@@ -64,7 +68,8 @@ pub(super) enum Progress {
 }
 
 impl Walk {
-    /// Begins a walk at a cursor, which will hand out about `most` deliveries.
+    /// Begins a walk at the cursor `from`. The caller needs at most `most` wanted deliveries; with `is_selective`, the
+    /// filter rejects some deliveries.
     pub(super) fn new(
         stages: Vec<Stage>,
         from: Option<&QueueCursor>,
@@ -74,7 +79,7 @@ impl Walk {
         let begin = from.cloned().unwrap_or_default();
         let passed = begin.clone();
         let (lanes, since) = (Vec::new(), Instant::now());
-        // The first pieces are small ones, because mostly everything is wanted.
+        // The first pieces are small, because mostly all deliveries match the filter.
         let (round, examined) = (most, 0);
         let (stage, turn) = (begin.stage, begin.turn);
         let mut walk =
@@ -118,7 +123,7 @@ impl Walk {
         Ok(Progress::End)
     }
 
-    /// Notes that a delivery was listed, or is not wanted.
+    /// Records that a delivery was listed, or was rejected by the filter.
     pub(super) fn pass(&mut self, step: Step) {
         self.passed.pass(step.stage, step.lane, step.place);
     }
@@ -165,7 +170,8 @@ impl Walk {
         self.examined >= self.effort.deliveries || self.since.elapsed() >= self.effort.time
     }
 
-    /// Returns where the next page begins: after all passed deliveries, and all that were examined without a match.
+    /// Returns where the next page begins: after all passed deliveries, and after the places up to which the lanes were
+    /// examined without a match.
     pub(super) fn cursor(&self) -> QueueCursor {
         let mut cursor = self.passed.clone();
         if cursor.stage != self.stage {

@@ -1,7 +1,7 @@
 //! Copies a ledger while other connections read and write it.
 //!
-//! `VACUUM INTO` copies the state that one transaction sees (sqlite.org/lang_vacuum.html). The `-wal` file is part of a
-//! ledger in use, so a copy of the ledger's file alone would be incomplete or empty.
+//! `VACUUM INTO` copies the state that one transaction sees (sqlite.org/lang_vacuum.html). A plain copy of the ledger's
+//! file would be incomplete or empty, because the `-wal` file is part of a ledger in use.
 
 use std::fs::File;
 use std::io;
@@ -46,12 +46,12 @@ pub(super) fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Creates the empty file that a copy is written to, with mode 0600. SQLite accepts an empty file as a new database.
+/// Creates the empty file to which a copy is written, with mode 0600. SQLite accepts an empty file as a new database.
 pub(super) fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
     tempfile::Builder::new().prefix(".contentmonster-backup-").tempfile_in(directory)
 }
 
-/// Writes the copy, and checks its integrity, because a corrupt copy could not be restored.
+/// Writes the copy and checks its integrity, because a corrupt copy could not be restored.
 pub(super) async fn fill(ledger: &Path, copy: &NamedTempFile) -> Result<()> {
     let copy = copy.path();
     let no_text = || LedgerError::NotCopied { to: copy.into(), why: "the path is not UTF-8 text".to_owned() };
@@ -67,7 +67,7 @@ pub(super) async fn fill(ledger: &Path, copy: &NamedTempFile) -> Result<()> {
     prove(copy).await
 }
 
-/// Flushes a copy and gives it its name.
+/// Flushes a copy and renames it to its final name.
 pub(super) fn place(copy: NamedTempFile, to: &Path, overwrite: Overwrite) -> io::Result<()> {
     copy.as_file().sync_all()?;
     match overwrite {

@@ -1,8 +1,8 @@
 //! Queries for due deliveries, and the correction of due times when the clock is set back.
 //!
-//! Due times are stored as time of day. A person, NTP, or a host that starts without a clock may set the clock back;
-//! deliveries would then be due late by the length of that step. So a query for due deliveries detects such a step and
-//! moves future due times earlier by the same amount. A step forward ends waits early, which is harmless.
+//! Due times are stored as time of day. A person, NTP, or a host that starts without a clock may set the clock back,
+//! and deliveries would then be due late by the length of this step. So a query for due deliveries detects the step and
+//! moves future due times earlier by the same amount. A step forward only ends waits early, which is harmless.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
@@ -12,10 +12,10 @@ use crate::backoff::LONGEST_WAIT;
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{Delivery, DeliveryId, Origin, PlaceNumber};
 
-/// Steps back of the clock up to this many milliseconds are ignored.
+/// Steps back of the clock are ignored up to this number of milliseconds.
 const SMALL_STEP: i64 = 100;
 
-/// The columns of a delivery and its version, which [`next_due`] reads.
+/// The columns of a delivery and its version, which [`delivery`] reads.
 macro_rules! due_columns {
     () => {
         concat!(
@@ -44,8 +44,8 @@ pub(super) fn delivery(row: &SqliteRow) -> Result<Delivery> {
     })
 }
 
-/// The condition that a delivery `d` of a version `v` need not wait for a move on the same vessel. An entry that was
-/// moved with its directory waits for the move of the directory. A version that deletes or replaces the source of a
+/// The SQL condition that a delivery `d` of a version `v` need not wait for a move on the same vessel. An entry that
+/// was moved with its directory waits for the move of the directory. A version that deletes or replaces the source of a
 /// move waits for this move, unless the version is a move itself, because moves may form a circle. No delivery waits
 /// for a move that has failed.
 macro_rules! waits_for_no_move {
@@ -103,7 +103,8 @@ pub(super) async fn next_due_at(
     now(store).await?;
     if !held_back.is_empty() {
         return Ok(sqlx::query_scalar(
-            // Each inner query ends at the first delivery that is not held back; `min` would read all.
+            // Each inner query ends at the first delivery that is not held back; `min` instead would read all
+            // deliveries.
             "SELECT min(due_at) FROM (
                  SELECT * FROM (SELECT d.due_at FROM delivery d CROSS JOIN version v ON v.id = d.version
                      WHERE d.vessel = ?1 AND d.large = 0 AND d.queue IS NULL
@@ -135,8 +136,8 @@ pub(super) async fn next_due_at(
     .await?)
 }
 
-/// Returns the time of day in milliseconds since 1970. Corrects the due times first if the clock was set back since the
-/// last call.
+/// Returns the time of day in milliseconds since 1970. If the clock was set back since the last call, corrects the due
+/// times first.
 pub(super) async fn now(store: &Sqlite) -> Result<i64> {
     let now = store.now();
     let mut latest = store.latest.lock().await;

@@ -1,9 +1,9 @@
 //! Group commit: updates that arrive during a transaction share the next transaction.
 //!
 //! A transaction costs far more than the updates in it, and hundreds of deliveries make updates at the same time. So
-//! one task writes for all callers: it takes the updates that arrived meanwhile, runs one statement per kind of update,
+//! one task writes for all callers: it takes the updates that have arrived, runs one statement per kind of update,
 //! commits, and answers the callers. The task never waits for a group to fill. A caller that is cancelled withdraws its
-//! update if the task has not taken the update yet; otherwise the update may still be applied.
+//! update, unless the task has already taken it; then the update may still be applied.
 
 use std::collections::HashSet;
 
@@ -31,7 +31,7 @@ pub(super) enum Entry {
     PutOff { reason: String, due_at: i64, parked: bool },
     /// A delivery was acknowledged; the field is the method of verification.
     Acknowledged(&'static str),
-    /// A delivery was acknowledged at `place`; ignored when the delivery goes to another place now. `seen` is the state
+    /// A delivery was acknowledged at `place`. Ignored if the delivery goes to another place now. `seen` is the state
     /// of the vessel's copy.
     AcknowledgedAt { verified: &'static str, place: PlaceNumber, seen: Option<Seen> },
     /// No parts of a superseded delivery are left on the vessel.
@@ -43,8 +43,8 @@ pub(super) enum Entry {
 struct Waiting {
     entry: Entry,
     id: i64,
-    /// Added to the delivery's cost if its state allows the update. Not part of the entry, because equal entries share a
-    /// statement.
+    /// The amount to be added to the delivery's cost if its state allows the update. It is not part of `entry`, because
+    /// updates with equal entries share a statement.
     cost: Option<DeliveryCost>,
     answer: oneshot::Sender<Result<bool>>,
 }
@@ -78,7 +78,7 @@ impl Group {
 async fn write(writer: SqlitePool, clock: Clock, listeners: Listeners, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
     let mut group = Vec::new();
     while waiting.recv_many(&mut group, MOST).await > 0 {
-        // A cancelled caller may since have made a newer update of the delivery, so its older update is dropped.
+        // A cancelled caller may have made a newer update of the delivery since, so its older update is dropped.
         group.retain(|one| !one.answer.is_closed());
         group.sort_by(|a, b| a.entry.cmp(&b.entry));
         let made = make_all(&writer, clock.now_ms(), &listeners, &group).await;
@@ -88,8 +88,8 @@ async fn write(writer: SqlitePool, clock: Clock, listeners: Listeners, mut waiti
     }
 }
 
-/// Applies the updates of a group in one transaction. Returns for each update whether the state of its delivery allowed
-/// the update. An update that is not allowed is skipped; after an error, no update of the group is applied.
+/// Applies the updates of a group in one transaction. Returns for each update whether the state of its delivery or
+/// version allowed it. An update that is not allowed is skipped. After an error, no update of the group is applied.
 async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &[Waiting]) -> Result<Vec<bool>> {
     let mut transaction = writer.begin().await?;
     let (mut made, mut noted) = (Vec::with_capacity(group.len()), false);
@@ -116,8 +116,9 @@ async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &
     Ok(made)
 }
 
-/// Applies one update to many deliveries or versions. `ids` is a JSON array of their numbers; `ids_and_costs` also contains
-/// the costs, and is used for acknowledgements only. Returns the numbers of those whose state allowed the update.
+/// Applies one update to many deliveries or versions. `ids` is a JSON array of their numbers; `ids_and_costs` also
+/// contains the costs, and is used only for acknowledgements at a place. Returns the numbers of the records whose state
+/// allowed the update.
 async fn make_alike(
     transaction: &mut Transaction<'_, Sqlite>,
     now: i64,
@@ -126,7 +127,7 @@ async fn make_alike(
 ) -> Result<HashSet<i64>> {
     let statement = match entry {
         Entry::State(state) => sqlx::query(
-            // An attempt that begins has copied nothing yet.
+            // A new attempt has copied nothing yet.
             "UPDATE delivery SET state = ?2, touched = 1, parked = 0, made_from = iif(?2 = 'uploading', NULL, made_from),
                  saved_bytes = iif(?2 = 'uploading', NULL, saved_bytes)
              WHERE id IN (SELECT value FROM json_each(?1)) AND state NOT IN ('acknowledged', 'superseded') RETURNING id",
@@ -165,8 +166,8 @@ async fn make_alike(
         .bind(place.0)
         .bind(seen.map(|seen| signed(seen.size)))
         .bind(seen.map(|seen| seen.mtime)),
-        // If the vessel takes the directory again, the delivery is open again and may have sent new parts: then
-        // `touched` stays set.
+        // Only superseded deliveries are updated: if the vessel takes the directory again, the delivery is open and may
+        // have sent new parts, so `touched` must stay set.
         Entry::Swept => sqlx::query(
             "UPDATE delivery SET touched = 0
              WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'superseded' RETURNING id",

@@ -1,4 +1,4 @@
-//! Encodes lists as JSON arrays for `json_each`, because static SQL can't have a variable number of parameters.
+//! Encodes lists as JSON arrays for `json_each`, because the number of parameters of a static SQL statement is fixed.
 
 use std::fmt::Write;
 
@@ -23,7 +23,7 @@ pub(super) fn numbers(ids: impl Iterator<Item = i64>) -> String {
     array(ids.map(|id| id.to_string()))
 }
 
-/// Encodes the costs of deliveries, as arrays of number, written bytes and bytes on the link.
+/// Encodes the costs of deliveries, each as `[delivery, written bytes, bytes on the link]`.
 pub(super) fn costs(costs: impl Iterator<Item = (i64, Option<DeliveryCost>)>) -> String {
     let number = |bytes: Option<u64>| bytes.map_or_else(|| "null".to_owned(), |bytes| signed(bytes).to_string());
     let parts = |cost: Option<DeliveryCost>| (cost.map(|cost| cost.written), cost.and_then(|cost| cost.link));
@@ -38,12 +38,12 @@ pub(super) fn names(vessels: &[VesselName]) -> String {
     texts(vessels.iter().map(VesselName::as_str))
 }
 
-/// Encodes texts such as labels. Control characters are not escaped here, because the settings reject texts with them.
+/// Encodes texts. Control characters need no escape, because the settings reject texts with them.
 pub(super) fn texts<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     array(texts.map(text))
 }
 
-/// Encodes pairs of texts. Control characters are not escaped here, because the settings reject texts with them.
+/// Encodes pairs of texts. Control characters need no escape, because the settings reject texts with them.
 pub(super) fn pairs<'a>(pairs: impl Iterator<Item = [&'a str; 2]>) -> String {
     array(pairs.map(|[first, second]| format!("[{},{}]", text(first), text(second))))
 }
@@ -57,8 +57,8 @@ pub(super) fn paths(paths: &[RelPath]) -> String {
     array(paths.iter().map(|path| format!("\"{}\"", hex(path.as_bytes()))))
 }
 
-/// Encodes, for each path, the range of the paths below it as the hexadecimal pair `[path/, path0]`. `0` is the byte
-/// after `/`.
+/// Encodes, for each path, the range of the paths below it as the hexadecimal pair `[path/, path0]`. The byte `0`
+/// follows the byte `/`.
 pub(super) fn ranges_below(paths: &[RelPath]) -> String {
     array(paths.iter().map(|path| {
         let path = hex(path.as_bytes());

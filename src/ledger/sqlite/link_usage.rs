@@ -12,11 +12,12 @@ use crate::ledger::LinkUsage;
 use crate::names::VesselName;
 use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay, WayOf};
 
-/// Number of days whose sums are kept: more than a year, for comparisons.
+/// Number of days for which sums are kept: more than a year, for comparisons.
 const KEPT_DAYS: i64 = 400;
 
-/// Removes the rows that are more than `?2` days older than `?1`, but keeps the newest `?2` days that have rows. These days
-/// are counted only if there are rows of that age (the `+` keeps SQLite from counting them for an index lookup).
+/// Removes the rows that are more than `?2` days older than the day `?1`, but keeps the newest `?2` days that have
+/// rows. These newest days are counted only if there are rows of that age: the `+` prevents an index lookup by the
+/// second condition, for which SQLite would always count them.
 macro_rules! old {
     ($table:literal) => {
         concat!(
@@ -162,7 +163,7 @@ impl LinkUsage for Sqlite {
     }
 }
 
-/// Returns the sums over days by vessel.
+/// Returns the bytes of each vessel, summed over `days`.
 pub(super) async fn sums(readers: &SqlitePool, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>> {
     let found = sqlx::query(
         "SELECT vessel, sum(sent) AS sent, sum(received) AS received, sum(resent) AS resent
@@ -175,7 +176,7 @@ pub(super) async fn sums(readers: &SqlitePool, days: RangeInclusive<UtcDay>) -> 
     found.iter().map(sum).collect()
 }
 
-/// Returns the sums over days by vessel and way.
+/// Returns the bytes of each way of each vessel, summed over `days`.
 pub(super) async fn way_sums(readers: &SqlitePool, days: RangeInclusive<UtcDay>) -> Result<Vec<(WayOf, LinkBytes)>> {
     let found = sqlx::query(
         "SELECT vessel, way, sum(sent) AS sent, sum(received) AS received, sum(resent) AS resent

@@ -1,4 +1,4 @@
-//! The listeners for delivery events, and the notices recorded for them.
+//! The listeners for events, and the notices that are recorded for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,8 +16,8 @@ pub(super) struct Listeners(Arc<RwLock<Wishes>>);
 
 #[derive(Default)]
 struct Wishes {
-    /// The `[directory, channel]` pairs that each event kind is reported to, as a JSON array. Kinds without a listener
-    /// are missing.
+    /// For each event kind, a JSON array of `[directory, channel]` pairs: the channels to which the event is reported.
+    /// Kinds without a listener are missing.
     rules: HashMap<EventKind, Arc<str>>,
     bells: Vec<Bell>,
 }
@@ -44,7 +44,7 @@ impl Listeners {
         self.0.read().unwrap_or_else(PoisonError::into_inner).rules.get(&kind).cloned()
     }
 
-    /// Rings the bells of all listeners when `noted`, which means that a notice was recorded. To be called after the
+    /// Rings the bells of all listeners if `noted`, which means that a notice was recorded. Must be called after the
     /// commit.
     pub(super) fn ring_if(&self, noted: bool) {
         if noted {
@@ -52,8 +52,8 @@ impl Listeners {
         }
     }
 
-    /// Records notices that open deliveries are about to be acknowledged. `deliveries` is a JSON array of their
-    /// numbers. Returns whether a notice was recorded.
+    /// Records notices about open or expired deliveries that are about to be acknowledged. `deliveries` is a JSON array
+    /// of their numbers. Returns whether a notice was recorded.
     pub(super) async fn note_delivered(
         &self,
         transaction: &mut Transaction<'_, Db>,
@@ -76,8 +76,8 @@ impl Listeners {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// Records notices that open deliveries, given as a JSON array of their numbers, are about to be parked. Leaves out
-    /// deliveries whose last notice had the same reason. Returns whether a notice was recorded.
+    /// Records notices about open deliveries that are about to be parked. `deliveries` is a JSON array of their
+    /// numbers. Leaves out deliveries whose last notice had the same reason. Returns whether a notice was recorded.
     pub(super) async fn note_parked(
         &self,
         transaction: &mut Transaction<'_, Db>,
@@ -107,8 +107,8 @@ impl Listeners {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// Records notices that complete versions are about to end as retired. `versions` is a JSON array of their numbers.
-    /// Returns whether a notice was recorded.
+    /// Records notices about complete files that are about to end as retired. `versions` is a JSON array of version
+    /// numbers; other versions are ignored. Returns whether a notice was recorded.
     pub(super) async fn note_retired(
         &self,
         transaction: &mut Transaction<'_, Db>,

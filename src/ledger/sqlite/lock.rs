@@ -1,10 +1,10 @@
 //! A lock file beside the ledger, which ensures that only one process uses the ledger.
 //!
-//! SQLite's own locks last for one transaction only, so two daemons could both write to the ledger and undo each
-//! other's work.
+//! SQLite's own locks last for one transaction only. Without this lock file, two daemons could both write to the ledger
+//! and undo each other's work.
 //!
-//! This module also creates the ledger's file, with mode 0600 whatever the umask, before SQLite opens it: SQLite gives
-//! the `-wal` and `-shm` files the mode of the ledger.
+//! This module also creates the ledger's file with mode 0600, whatever the umask is, before SQLite opens it. SQLite
+//! gives the `-wal` and `-shm` files the same mode as the ledger.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! The ledger in an SQLite file: opens the file and migrates it to this program's schema.
 //!
-//! One connection writes, so that writers queue in this process and never contend for SQLite's lock; other connections
+//! One connection writes, so that writers queue in this process and never contend for SQLite's lock. Other connections
 //! read in parallel (WAL). With `synchronous=NORMAL`, a power cut may lose the last transactions but never corrupts the
-//! file. The workflows repeat lost transactions: the next scan repeats a lost admission, and a check of the destination
-//! repeats a lost acknowledgement.
+//! file. The workflows make up for lost transactions: the next scan repeats a lost admission, and a check of the
+//! destination repeats a lost acknowledgement.
 
 mod backup;
 mod due;
@@ -58,11 +58,12 @@ type Result<T> = std::result::Result<T, LedgerError>;
 #[derive(Clone)]
 struct Readers(SqlitePool);
 
-/// How long a writer waits for the writing connection. The pool's default of 30 s would stop the daemon on a slow disk
-/// or during the reconciliation of a very large directory.
+/// Maximum time for which a caller waits for a connection of a pool. The pool's default of 30 s would stop the daemon
+/// on a slow disk or during the reconciliation of a very large directory.
 const LONGEST_QUEUE: Duration = Duration::from_secs(600);
 
-/// Rows buffered by a connection's thread; with fewer, a query for a batch takes several round trips to that thread.
+/// Number of rows that the thread of a connection buffers. With fewer rows, a query for a batch would need several
+/// round trips to this thread.
 const ROWS_ON_THE_WAY: usize = 1024;
 
 pub(super) struct Sqlite {
@@ -72,7 +73,7 @@ pub(super) struct Sqlite {
     listeners: Listeners,
     instance: InstanceId,
     clock: Clock,
-    /// The latest time of day that due times were compared with, in milliseconds since 1970; see [`due`].
+    /// The latest time of day to which due times were compared, in milliseconds since 1970; see [`due`].
     latest: tokio::sync::Mutex<i64>,
     _lock: Lock,
 }
@@ -82,7 +83,7 @@ impl Sqlite {
         Self::open_as(file, clock, false).await
     }
 
-    /// Opens a ledger. A ledger for dry runs has a single connection, so that one transaction encloses all updates.
+    /// Opens a ledger. A ledger for dry runs uses a single connection, so that one transaction encloses all updates.
     async fn open_as(file: &Path, clock: Clock, dry_run: bool) -> Result<Self> {
         let lock = Lock::take(file)?;
         let options = options(file)
@@ -115,8 +116,8 @@ impl Sqlite {
     }
 
     /// Opens the ledger read-only, even while another process writes to it. If `untouched` is set and no other process
-    /// has the ledger open, SQLite creates no files beside it. Such a view must be short-lived, because it doesn't
-    /// notice updates.
+    /// has the ledger open, SQLite creates no files beside it. Use such a view only for a short time, because it
+    /// doesn't notice updates.
     pub(super) async fn look(file: &Path, untouched: bool) -> Result<Arc<dyn Reports>> {
         let unusable = |why: String| LedgerError::Unusable { file: file.into(), why };
         match file.try_exists() {
@@ -130,7 +131,7 @@ impl Sqlite {
         let immutable = untouched && !Path::new(&log).exists();
         let reading = options(file).read_only(true).immutable(immutable);
         let readers = pool(1).connect_with(reading).await.map_err(failed)?;
-        // A new file has no tables until the process that created the file has run the migrations.
+        // A new file has no tables until the process that created it has run the migrations.
         let known = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'");
         let known: i64 = known.fetch_one(&readers).await.map_err(failed)?;
         if known == 0 {
@@ -148,11 +149,13 @@ impl Sqlite {
         }
     }
 
-    /// Checkpoints everything into the ledger's file, so that this file alone is complete, and closes the ledger.
+    /// Writes everything to the ledger's file (a checkpoint), so that this file alone is complete, and closes the
+    /// ledger.
     async fn shut(&self) -> Result<()> {
         self.readers.close().await;
         let mut writer = self.writer.acquire().await?;
-        // A concurrent reader keeps the checkpoint incomplete; the next start recovers the rest from the `-wal` file.
+        // A concurrent reader prevents a complete checkpoint; the next start then recovers the rest from the `-wal`
+        // file.
         sqlx::query("PRAGMA busy_timeout = 1000").execute(&mut *writer).await?;
         sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *writer).await?;
         drop(writer);

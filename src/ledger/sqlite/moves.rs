@@ -14,7 +14,8 @@ use crate::records::{Delivery, DeliveryId, HeldVersion, NewVersion, Verified, Ve
 /// Number of acknowledgements per transaction.
 const STEP: usize = 2048;
 
-/// The query for files with the same content. `$indexed` is a condition that uses an index, `$other` a further one.
+/// The query for files with the same content. `$indexed` is the condition for which an index is used, `$other` a
+/// further condition.
 macro_rules! copies {
     ($indexed:literal, $other:literal) => {
         concat!(
@@ -203,7 +204,8 @@ impl Moves for Sqlite {
             .execute(&mut *transaction)
             .await?;
             settle(&mut transaction, &ids, now).await?;
-            // A moved file that changes later is sent as a delta.
+            // Copies the signature and its samples to the moved version, so that a later change of the file is sent as
+            // a delta.
             for copied in [
                 "INSERT OR IGNORE INTO outline (directory, path, version, outline)
                  SELECT m.directory, m.path, m.id, o.outline
@@ -259,7 +261,7 @@ fn held(row: &SqliteRow) -> Result<HeldVersion> {
     Ok(HeldVersion { version: rows::version(row)?, seen: rows::seen(row)? })
 }
 
-/// Returns the bounds of the paths below a path: `path/` and `path0`. `0` is the byte after `/`.
+/// Returns the bounds of the paths below a path: `path/` and `path0`. The byte `0` follows the byte `/`.
 fn range_below(path: &RelPath) -> (Vec<u8>, Vec<u8>) {
     ([path.as_bytes(), b"/"].concat(), [path.as_bytes(), b"0"].concat())
 }

@@ -1,5 +1,6 @@
-//! Reads a vessel's queue for [`queue::page`](crate::ledger::queue): pieces of the indexes in whose order [`super::due`] and
-//! [`super::queues`] hand out deliveries. One statement examines a piece, however few of its deliveries are wanted.
+//! Reads a vessel's queue for [`queue::page`](crate::ledger::queue). Reads pieces of the same indexes, in the same
+//! order, as [`super::due`] and [`super::queues`], which return the next deliveries to send. One statement examines a
+//! piece, however few of its deliveries match the filter.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, SqlitePool};
@@ -10,9 +11,11 @@ use crate::ledger::{LanePlace, QueueCursor, QueueFilter, QueuePage, QueuePositio
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{DeliveryId, VersionId};
 
-/// Examines the first `?3` deliveries of a range. Returns those that the filter wants (all with `?11`), at most `?12`; then,
-/// marked `is_last`, number `?3` if there are so many. `$range` selects the deliveries `d`, `$rank` is their rank, `$order`
-/// their order. The filter: never failed (`?8`), directory in a list (`?9`), path contains a text (`?10`).
+/// Examines the first `?3` deliveries of a range. Returns those that match the filter (all if `?11`), at most `?12`.
+/// Then returns delivery number `?3` once more, marked `is_last`, if the range has that many.
+///
+/// `$range` selects the deliveries `d`, `$rank` is their rank, `$order` their order. The filter: never failed (`?8`),
+/// directory in a list (`?9`), path contains a text (`?10`).
 macro_rules! piece {
     ($range:expr, $rank:literal, $order:literal) => {
         concat!(
@@ -42,8 +45,8 @@ macro_rules! piece {
     };
 }
 
-/// The open deliveries of a queue after a place, read through an index. `?6` is the latest due time of deliveries without a
-/// rank, and `?13` is the rank of the place.
+/// The open deliveries of a queue after a place, read from the index `$index`. `?6` is the latest due time of
+/// deliveries without a rank, and `?13` is the rank of the place.
 macro_rules! queue {
     ($index:literal, $queue:literal, $after:literal, $order:literal) => {
         piece!(
@@ -61,7 +64,7 @@ macro_rules! queue {
     };
 }
 
-/// The failed deliveries after a place, in the order of their next attempts.
+/// The failed deliveries after a place, ordered by the time of the next attempt.
 macro_rules! failed {
     ($parked:literal) => {
         piece!(
@@ -97,7 +100,7 @@ const OF_VERSIONS: &str = piece!(
     "d.due_at, d.id"
 );
 
-/// The deliveries whose numbers are given as a JSON array, in its order.
+/// The deliveries whose numbers are given as a JSON array, in the order of the array.
 const ENTRIES: &str =
     "SELECT d.id, d.due_at, d.state, d.failures, d.reason, d.parked, v.id AS version, v.directory, v.path,
      v.kind, v.size, v.admitted_at
@@ -123,7 +126,7 @@ fn names(directories: &[DirectoryName]) -> String {
 }
 
 struct Reader<'a> {
-    /// A transaction, so that all pieces are of one moment.
+    /// A connection in a transaction, so that all pieces come from the same snapshot.
     one: &'a mut SqliteConnection,
     vessel: &'a VesselName,
     wanted: Wanted<'a>,
@@ -164,7 +167,7 @@ impl QueueReader for Reader<'_> {
             RangeOf::Shared { .. } | RangeOf::Failed { .. } => None,
         };
         let QueuePosition { due_at, delivery } = piece.after.position();
-        // Not every question has all parameters.
+        // Not every statement uses all parameters.
         let query = sqlx::query(question).bind(self.vessel.as_str()).bind(large).bind(number(piece.rows));
         let query = query.bind(due_at).bind(delivery.0).bind(piece.until).bind(queue);
         let query = query.bind(self.wanted.never_failed).bind(self.directories.as_deref());

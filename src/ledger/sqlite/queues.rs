@@ -14,7 +14,7 @@ use crate::ledger::{ExpiredDelivery, QueueEnd, QueueSettings, Queues};
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{Delivery, VersionId};
 
-/// Whether the deliveries of a directory must still be moved to its queue.
+/// Returns whether deliveries of a directory must still be moved to its queue.
 pub(super) async fn is_unsettled(writer: &SqlitePool, directory: &DirectoryName) -> Result<bool> {
     let unsettled: i64 = sqlx::query_scalar("SELECT count(*) FROM queue WHERE directory = ? AND settled = 0")
         .bind(directory.as_str())
@@ -104,8 +104,8 @@ impl Queues for Sqlite {
         limit: u32,
         end: QueueEnd,
     ) -> Result<Vec<Delivery>> {
-        // Every number and every path is greater than this number. With `rank IS NOT NULL` instead, SQLite would read
-        // all deliveries without a rank.
+        // Every number and every path is greater than -1e300. With `rank IS NOT NULL` instead, SQLite would read all
+        // deliveries without a rank.
         const FRONT: &str = concat!(
             due_columns!(),
             " FROM delivery d JOIN version v ON v.id = d.version
@@ -153,7 +153,8 @@ impl Queues for Sqlite {
     }
 
     async fn next_due_at_in(&self, vessel: &VesselName, queue: &DirectoryName) -> Result<Option<i64>> {
-        /// The earliest delivery without a rank, and one with a rank; such a delivery is due.
+        /// Reads the due time of the earliest delivery without a rank and of one with a rank. Any delivery with a rank
+        /// will do, because all of them are due already.
         const QUESTION: &str = "SELECT min(due_at) FROM (
                  SELECT * FROM (SELECT d.due_at FROM delivery d
                      WHERE d.vessel = ?1 AND d.queue = ?2 AND d.large = 0 AND d.rank IS NULL

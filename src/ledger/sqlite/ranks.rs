@@ -1,7 +1,7 @@
-//! The place of a delivery in the queue of its directory, in SQL.
+//! SQL for the rank and the expiry of a delivery in the queue of its directory.
 
-/// The rank of a delivery of the version `v` in the queue `q`: a number, or the path. A negative size stands for a size
-/// of 2^63 or more, see `signed`.
+/// The rank of a delivery of the version `v` in the queue `q`: a number, or the path; `NULL` with the ordering
+/// `oldest`. A negative size means a size of 2^63 or more, see `signed`.
 macro_rules! rank {
     () => {
         "CASE q.ordering
@@ -12,7 +12,7 @@ macro_rules! rank {
     };
 }
 
-/// When a delivery of the version `v` in the queue `q` expires.
+/// The time at which a delivery of the version `v` in the queue `q` expires. Only files expire.
 macro_rules! expires_at {
     () => {
         "iif(v.kind = 'file', v.admitted_at + q.expire, NULL)"

@@ -1,6 +1,7 @@
-//! Adjusts the open deliveries of a directory to the vessels that take it now, and to its places on these vessels.
+//! Adjusts the open deliveries of a directory to the vessels that take the directory now, and to its current places on
+//! these vessels.
 //!
-//! A directory may hold a million files, each with a delivery to hundreds of vessels. So each transaction handles a
+//! A directory may hold a million files, each with deliveries to hundreds of vessels. So each transaction handles a
 //! limited number of paths, in the order of the paths.
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use crate::ledger::places::sorted_names;
 use crate::names::{DirectoryName, RemotePath, VesselName};
 use crate::records::{Delivery, DeliveryCost, Host, Seen, Verified, VersionId};
 
-/// Number of deliveries per transaction; a transaction of this size takes some tens of milliseconds.
+/// Maximum number of deliveries per transaction. A transaction of this size takes some tens of milliseconds.
 const STEP: usize = 1000;
 
 /// Pages over the versions that a directory holds now; each page is handled in a transaction of its own.
@@ -35,8 +36,8 @@ impl<'a> Pages<'a> {
         Self { writer, directory, most, after: Vec::new(), ended: false }
     }
 
-    /// Starts a transaction for the next page, and returns it with the numbers of the page's versions as a JSON array;
-    /// `None` after the last page.
+    /// Starts a transaction for the next page. Returns the transaction and the numbers of the page's versions as a JSON
+    /// array; `None` after the last page.
     async fn next(&mut self) -> Result<Option<(Transaction<'static, Db>, String)>> {
         if self.ended {
             return Ok(None);
@@ -58,7 +59,7 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Restarts the deliveries that went, or were to go, to an earlier place; returns the number of restarted deliveries.
+/// Restarts the deliveries that went, or were to go, to an earlier place. Returns the number of restarted deliveries.
 async fn send_to_new_places(
     transaction: &mut Transaction<'_, Db>,
     directory: &DirectoryName,
@@ -82,8 +83,8 @@ async fn send_to_new_places(
     Ok(moved.rows_affected())
 }
 
-/// Returns the vessels, of a JSON array, whose deliveries of a directory may not all use the current places, with the numbers
-/// of these places.
+/// Returns those of `vessels`, a JSON array, that may have deliveries of this directory for an earlier place, with the
+/// numbers of their current places.
 async fn unsettled(writer: &SqlitePool, directory: &DirectoryName, vessels: &str) -> Result<Vec<(String, i64)>> {
     Ok(sqlx::query_as(
         "SELECT vessel, number FROM place
@@ -95,7 +96,7 @@ async fn unsettled(writer: &SqlitePool, directory: &DirectoryName, vessels: &str
     .await?)
 }
 
-/// Records that all deliveries of a directory use these places, unless a vessel has another place since.
+/// Records that all deliveries of a directory use these places. Skips a vessel whose place has changed meanwhile.
 async fn settled(writer: &SqlitePool, directory: &DirectoryName, places: &[(String, i64)]) -> Result<()> {
     let mut transaction = writer.begin().await?;
     for (vessel, number) in places {
@@ -109,7 +110,8 @@ async fn settled(writer: &SqlitePool, directory: &DirectoryName, places: &[(Stri
     Ok(transaction.commit().await?)
 }
 
-/// Returns whether all deliveries of a directory fit these vessels, a JSON array, their places and the queue.
+/// Returns whether it is recorded that all deliveries of a directory fit these vessels (a sorted JSON array), their
+/// places and the directory's queue.
 async fn is_reconciled(writer: &SqlitePool, directory: &DirectoryName, vessels: &str) -> Result<bool> {
     let is_reconciled: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM reconciled WHERE directory = ?1 AND vessels = ?2 AND settled = 1)
@@ -134,7 +136,7 @@ pub(super) async fn reconcile(
     if is_reconciled(writer, directory, &sorted).await? {
         return Ok(());
     }
-    // Versions that are admitted for other vessels meanwhile remove this row.
+    // If versions are admitted for other vessels meanwhile, the admission removes this row.
     sqlx::query("INSERT OR REPLACE INTO reconciled (directory, vessels) VALUES (?, ?)")
         .bind(directory.as_str())
         .bind(&sorted)
@@ -144,8 +146,8 @@ pub(super) async fn reconcile(
     let mut pages = Pages::new(writer, directory, vessels.len());
     let is_unsettled = queues::is_unsettled(writer, directory).await?;
     while let Some((mut transaction, versions)) = pages.next().await? {
-        // `due_at` makes the oldest files go first to an added vessel. A negative size stands for a size of 2^63 or
-        // more, see `signed`.
+        // `due_at` is the time of admission, so that an added vessel gets the oldest files first. A negative size means
+        // a size of 2^63 or more, see `signed`.
         sqlx::query(concat!(
             "INSERT INTO delivery (version, vessel, large, state, due_at, token, place, queue, rank, expires_at)
              SELECT v.id, n.value, v.size < 0 OR v.size > v.chunk_size, 'pending', min(v.admitted_at, ?4), random(),
@@ -273,7 +275,7 @@ impl Places for Sqlite {
     }
 }
 
-/// Restarts acknowledged deliveries of versions; returns the number of restarted deliveries.
+/// Restarts acknowledged deliveries of versions. Returns the number of restarted deliveries.
 async fn resend(transaction: &mut Transaction<'_, Db>, (versions, vessels): (&str, &str), now: i64) -> Result<u64> {
     let due = sqlx::query(
         "UPDATE delivery SET state = 'pending', touched = 0, due_at = ?3, failures = 0, reason = NULL,
@@ -297,7 +299,8 @@ async fn enter_host(writer: &SqlitePool, vessel: &VesselName, host: &Host) -> Re
     let is_other = is_other_host(&mut transaction, vessel, host).await?;
     if is_other {
         sqlx::query("DELETE FROM host_key WHERE vessel = ?").bind(vessel.as_str()).execute(&mut *transaction).await?;
-        // Covers also directories without a recorded place, because their earlier deliveries went to the previous host.
+        // This also covers directories without a recorded place, because their earlier deliveries went to the previous
+        // host.
         sqlx::query(
             "INSERT INTO place (vessel, directory, location, number)
              SELECT vessel, directory, x'', 1 FROM tally WHERE vessel = ?
@@ -324,8 +327,8 @@ async fn enter_host(writer: &SqlitePool, vessel: &VesselName, host: &Host) -> Re
     Ok(transaction.commit().await?)
 }
 
-/// Returns whether `host` differs from the recorded host of the vessel. Compares the accounts, and then the host keys
-/// if a key of the same algorithm is recorded, otherwise the addresses.
+/// Returns whether `host` differs from the recorded host of the vessel: if the accounts differ, or the host keys, or,
+/// if no key of the same algorithm is recorded, the addresses.
 async fn is_other_host(transaction: &mut Transaction<'_, Db>, vessel: &VesselName, host: &Host) -> Result<bool> {
     let before = sqlx::query("SELECT address, account FROM host WHERE vessel = ?")
         .bind(vessel.as_str())

@@ -1,4 +1,4 @@
-//! Implements [`Reports`] in SQLite's SQL, with reading connections only, in parallel with the writer.
+//! Implements [`Reports`] in SQLite's SQL. Uses reading connections only, in parallel with the writer.
 
 use std::ops::RangeInclusive;
 
@@ -14,7 +14,7 @@ use crate::ledger::{
 use crate::names::{DirectoryName, RelPath, VesselName, display_bytes};
 use crate::records::{DeliveryCost, DeliveryId, DeliveryState, LinkBytes, UtcDay, WayOf};
 
-/// Milliseconds that a row of the table `retired_tally` covers: 15 minutes.
+/// Number of milliseconds that one row of the table `retired_tally` covers: 15 minutes.
 const QUARTER: i64 = 900_000;
 
 /// Maximum number of deliveries that are examined for one page of receipts with a filter, unless the page's limit is
@@ -117,12 +117,12 @@ impl Reports for Readers {
         before: Option<(i64, DeliveryId)>,
         limit: u32,
     ) -> Result<ReceiptPage> {
-        // Without a filter, all examined deliveries are wanted.
+        // Without a filter, every examined delivery belongs to the page.
         let is_filtered = vessel.is_some() || search.is_some();
         let examined = if is_filtered { EXAMINED.max(limit) } else { limit };
         let (at, id) = before.unwrap_or((i64::MAX, DeliveryId(i64::MAX)));
         let mut one = self.0.begin().await?;
-        // This query reads only the index, which also contains the ids.
+        // This query reads only the index, which contains the ids too.
         let range: Vec<(i64, i64)> = sqlx::query_as(
             "SELECT acknowledged_at, id FROM delivery
              WHERE state = 'acknowledged' AND acknowledged_at <= ?1 AND (acknowledged_at, id) < (?1, ?2)

@@ -1,4 +1,4 @@
-//! Converts rows into records, and rejects values that the types of the records don't allow.
+//! Converts rows into records. Rejects values that the types of the records don't allow.
 
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -30,7 +30,7 @@ fn corrupt(what: impl std::fmt::Display) -> LedgerError {
     LedgerError::Corrupt(what.to_string())
 }
 
-/// Converts a number to SQLite's signed integers with the same bits, so numbers of 2^63 or more become negative.
+/// Converts a number to a signed integer of SQLite with the same bits, so numbers of 2^63 or more become negative.
 pub(super) fn signed(number: u64) -> i64 {
     number.cast_signed()
 }

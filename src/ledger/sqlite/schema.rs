@@ -1,4 +1,4 @@
-//! Brings a ledger's file to this program's schema.
+//! Creates or migrates the tables of a ledger's file, so that it has this program's schema.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -12,10 +12,12 @@ use crate::ledger::{LedgerError, migrations};
 /// The migrations, embedded in the program. A published migration must never change: ledgers store its checksum.
 pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::of_sqlite);
 
-/// The schema that all migrations together give. A new ledger gets it in one step, in a tenth of their time.
+/// The schema that all migrations together produce. A new ledger is created with this text in one step, which takes a
+/// tenth of the migrations' time.
 const WHOLE: &str = include_str!("../schema.sql");
 
-/// Creates the schema in a new file, and migrates an older ledger to it. Checks the migrations of a current one.
+/// Creates the schema in a new file, or migrates an older ledger. Also verifies the checksums of the migrations that
+/// were applied before.
 pub(super) async fn bring_up_to_date(writer: &SqlitePool, file: &Path) -> Result<()> {
     create_if_empty(writer).await.map_err(|error| LedgerError::opening(file, &error))?;
     MIGRATIONS.run(writer).await.map_err(|error| migration_error(error, file.into()))
@@ -61,7 +63,7 @@ mod tests {
 
     const REWRITE: &str = "CONTENTMONSTER_REWRITE=1 cargo test --lib ledger::sqlite::schema";
 
-    /// Returns kind, name and statement of everything in the schema.
+    /// Returns the kind, name and SQL statement of every object in the schema.
     async fn objects(database: &mut SqliteConnection) -> Vec<(String, String, String)> {
         let objects = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'
                        ORDER BY rowid";

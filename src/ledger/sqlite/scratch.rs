@@ -1,8 +1,8 @@
 //! A copy of a ledger in a temporary directory, for dry runs.
 //!
-//! The ledger itself is only read and not locked, because a daemon may be using it; when the ledger changes during the
-//! copy, the copy is repeated. Updates to the copy are in one transaction, which is rolled back afterwards, so the copy
-//! can be used again until the ledger changes.
+//! The ledger itself is only read and not locked, because a daemon may be using it. If the ledger changes during the
+//! copy, the copy is repeated. All updates to the copy are in one transaction, which is rolled back afterwards, so the
+//! copy can be used again until the ledger changes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ use crate::ledger::LedgerError;
 /// Maximum number of attempts to copy a ledger that another process writes to.
 const TRIES: usize = 20;
 
-/// Size and modification time of the ledger's file and of its `-wal` file, which show whether the ledger has changed.
+/// Size and modification time of the ledger's file and of its `-wal` file. If one of them differs, the ledger has
+/// changed.
 type Looks = [Option<(u64, SystemTime)>; 2];
 
 /// A copy of a ledger. Dropping the value deletes the copy's files.
@@ -38,8 +39,8 @@ impl Scratch {
         let store = Sqlite::open_as(&copied, clock, true).await?;
         let scratch = Self { store: store.into(), original: file.to_owned(), looks, _place: place };
         let mut connection = scratch.store.writer.acquire().await?;
-        // The guard is never dropped, so the transaction stays open as long as the connection. All further transactions
-        // are savepoints in it.
+        // The guard is never dropped, so the transaction remains open as long as the connection. All further
+        // transactions are savepoints in this transaction.
         std::mem::forget(connection.begin().await?);
         drop(connection);
         Ok(scratch)
@@ -53,7 +54,7 @@ impl Scratch {
     /// Rolls back all updates to the copy.
     pub(in crate::ledger) async fn undo(&self) -> Result<()> {
         let mut connection = self.store.writer.acquire().await?;
-        // Plain SQL, because sqlx must go on treating these as one open transaction.
+        // Uses plain SQL, so that sqlx does not notice the change and still counts one open transaction.
         sqlx::query("ROLLBACK").execute(&mut *connection).await?;
         sqlx::query("BEGIN").execute(&mut *connection).await?;
         Ok(())
@@ -64,7 +65,8 @@ fn looks(file: &Path) -> Looks {
     [file.to_owned(), with_suffix(file, "-wal")].map(|file| look(&file))
 }
 
-/// Copies a ledger if it exists; returns the temporary directory, the copy's path, and the ledger's sizes and times.
+/// Copies a ledger if it exists. Returns the temporary directory, the path of the copy, and the ledger's sizes and
+/// times.
 fn copy(file: &Path) -> io::Result<(TempDir, PathBuf, Looks)> {
     let place = tempfile::Builder::new().prefix("contentmonster-").tempdir()?;
     let copied = place.path().join("ledger");

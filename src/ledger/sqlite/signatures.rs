@@ -1,4 +1,5 @@
-//! Signatures of delivered files: recorded, queried, and dropped once their version is no vessel's last acknowledged one.
+//! Signatures of delivered files: recorded, queried, and deleted once no vessel has their version as the last one that
+//! it acknowledged.
 
 use sqlx::{SqlitePool, sqlite::SqliteRow};
 
@@ -10,8 +11,8 @@ use crate::names::VesselName;
 use crate::records::{HeldVersion, Version};
 use crate::signature::Signature;
 
-/// Records the signature of a version, and its sample blocks, by which similar files find it. Drops the signature of an
-/// earlier version of the path if that version is no vessel's last acknowledged one.
+/// Records the signature of a version, and its sample blocks, by which the version is found as similar to another file.
+/// Deletes the signature of an earlier version of the path unless it is the last version that some vessel acknowledged.
 pub(super) async fn enter(writer: &SqlitePool, version: &Version, signature: &Signature) -> Result<()> {
     let mut transaction = writer.begin().await?;
     sqlx::query("INSERT OR REPLACE INTO outline (directory, path, version, outline) VALUES (?, ?, ?, ?)")
@@ -33,7 +34,7 @@ pub(super) async fn enter(writer: &SqlitePool, version: &Version, signature: &Si
     .bind(version.id.0)
     .execute(&mut *transaction)
     .await?;
-    // Replacing a row fires no trigger.
+    // The trigger `outline_dropped` does not run when a row is replaced, so old samples are deleted here.
     sqlx::query("DELETE FROM outline_sample WHERE version = ?").bind(version.id.0).execute(&mut *transaction).await?;
     sqlx::query("INSERT OR IGNORE INTO outline_sample (block, version) SELECT value, ?2 FROM json_each(?1)")
         .bind(json::numbers(signature.samples().into_iter()))
@@ -62,7 +63,7 @@ pub(super) async fn of_version(readers: &SqlitePool, version: &Version) -> Resul
     row.as_ref().map(rows::signature).transpose()
 }
 
-/// Returns the version of the same path that a vessel acknowledged last, considering only versions with a signature.
+/// Returns the version of the same path that a vessel acknowledged last. Ignores versions without a signature.
 pub(super) async fn last_delivered(
     readers: &SqlitePool,
     vessel: &VesselName,
@@ -83,7 +84,7 @@ pub(super) async fn last_delivered(
     row.as_ref().map(last).transpose()
 }
 
-/// Returns the average lengths of the newest signatures of other paths in a version's directory.
+/// Returns the average block lengths of the newest 64 signatures of other paths in a version's directory.
 pub(super) async fn averages_beside(readers: &SqlitePool, version: &Version) -> Result<Vec<u32>> {
     let found: Vec<Vec<u8>> = sqlx::query_scalar(
         "SELECT DISTINCT substr(o.outline, 1, 4) FROM (
@@ -97,8 +98,8 @@ pub(super) async fn averages_beside(readers: &SqlitePool, version: &Version) -> 
     Ok(averages(&found))
 }
 
-/// Returns other files of a version's directory whose signatures contain some of these blocks, the files with the most
-/// blocks first. Only versions that the vessel acknowledged and that no newer version has replaced there.
+/// Returns other files of a version's directory whose sample blocks include some of `blocks`; files with the most of
+/// these blocks come first. The vessel acknowledged the files and no newer version has replaced them there.
 pub(super) async fn similar(
     readers: &SqlitePool,
     vessel: &VesselName,

@@ -1,7 +1,7 @@
 //! Implements [`Store`] in SQLite's SQL.
 //!
 //! Queries use the reading connections, updates the writing connection. Updates that many tasks make concurrently go
-//! through the [`group`](super::group), other updates run in transactions of their own.
+//! through the [`group`](super::group); other updates run in transactions of their own.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl Store for Sqlite {
     }
 
     async fn current(&self, directory: &DirectoryName) -> Result<Vec<CurrentVersion>> {
-        // Converts row by row, because SQLite's rows take several times the memory of the records.
+        // Converts row by row, because the rows of SQLite take several times the memory of the records.
         let mut rows = sqlx::query(concat!(
             "SELECT ",
             current_columns!(),
@@ -375,7 +375,8 @@ impl Store for Sqlite {
 
     async fn beat(&self) -> Result<()> {
         sqlx::query("SELECT 1").execute(&self.readers).await?;
-        // No delivery has the number 0, so this changes nothing, but takes the same path as all updates of deliveries.
+        // No delivery has the number 0, so this changes nothing, but it takes the same path as all updates of
+        // deliveries.
         self.group.make(Entry::Swept, 0).await.map(drop)
     }
 

@@ -83,7 +83,7 @@ fn refusal(opened: Result<Ledger, LedgerError>) -> LedgerError {
     opened.err().expect("it should have been refused")
 }
 
-/// Rows in the form of the first schema.
+/// Rows that fit the tables of the first schema.
 const ROWS_OF_FORM_1: &str = "
     INSERT INTO instance (id) VALUES ('00000000000000ab');
     INSERT INTO version (id, directory, path, size, mtime, mtime_nanos, inode, mode, digest, chunk_size, chunks, admitted_at)
@@ -251,7 +251,7 @@ async fn state_survives_a_kill() {
     ledger.enter(due[1].id, DeliveryState::Verifying).await.unwrap();
     ledger.put_off(due[2].id, "disk full", i64::MAX, true).await.unwrap();
 
-    // After a kill, the files are in this state, with everything still in the write-ahead log.
+    // These copies are the files as a killed process leaves them, with everything still in the write-ahead log.
     let copy = Place::new();
     for end in ["", "-wal"] {
         let name = format!("ledger.sqlite3{end}");
@@ -367,7 +367,7 @@ async fn the_sums_are_what_counting_gives_whatever_happened() {
     }
 }
 
-/// What the deliveries of `docs` are, one line for each version and delivery.
+/// Returns the versions and their deliveries as text, one line for each delivery.
 async fn deliveries(database: &mut SqliteConnection) -> Vec<String> {
     let question =
         "SELECT json_array(v.id, v.complete, v.ended_at, v.ending, d.vessel, d.state, d.due_at, d.failures, d.parked,
@@ -376,8 +376,8 @@ async fn deliveries(database: &mut SqliteConnection) -> Vec<String> {
     sqlx::query_scalar(question).fetch_all(database).await.unwrap()
 }
 
-/// A directory that was reconciled with the same vessels is not gone through again; whatever happened, that would change
-/// nothing.
+/// A directory that was reconciled with the same vessels is not reconciled again. This test verifies that another
+/// reconciliation would change nothing, whatever happened in between.
 #[tokio::test]
 async fn what_was_reconciled_fits_whatever_happens_afterwards() {
     let (place, hands) = (Place::new(), Hands::new());
@@ -389,7 +389,7 @@ async fn what_was_reconciled_fits_whatever_happens_afterwards() {
         hands.forward(1);
         let name = random.u8(0..6).to_string();
         let at = [RelPath::new(name.as_str()).unwrap()];
-        // Mostly the vessels of the settings, as in the program.
+        // Mostly uses both vessels, as the program does; sometimes only one.
         let some = if random.u8(0..8) > 0 { &both[..] } else { &both[random.usize(0..2)..] };
         let open = ledger.next_due(&tern(), false, 100).await.unwrap();
         let one = open.first().map(|delivery| delivery.id);
@@ -440,7 +440,7 @@ async fn a_directory_that_was_reconciled_is_not_gone_through_again() {
     let gull = VesselName::new("gull");
     ledger.admit(&docs(), &[file("a", "one", 1)], &[tern()]).await.unwrap();
     ledger.reconcile(&docs(), &[tern(), gull.clone()]).await.unwrap();
-    // What nothing of the program does.
+    // No part of the program deletes deliveries like this.
     let mut database = place.database().await;
     sqlx::raw_sql("DELETE FROM delivery").execute(&mut database).await.unwrap();
     ledger.reconcile(&docs(), &[gull.clone(), tern()]).await.unwrap();

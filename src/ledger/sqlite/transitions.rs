@@ -1,5 +1,5 @@
-//! The life cycle of versions: recorded, complete, ended. Each function runs in the caller's transaction, with one
-//! statement for any number of versions.
+//! The life cycle of versions: recorded, complete, ended. Each function runs in the caller's transaction, and uses the
+//! same number of statements for any number of versions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{NewVersion, VersionKind};
 
 /// Ends versions and supersedes their open deliveries. `versions` is a JSON array of their numbers. A complete version
-/// that vanished counts as retired.
+/// that vanished counts as retired, or as expired if no vessel acknowledged it.
 async fn end(transaction: &mut Transaction<'_, Sqlite>, versions: &str, ending: &str, now: i64) -> Result<()> {
     sqlx::query(
         "UPDATE delivery SET state = 'superseded', parked = 0
@@ -36,8 +36,8 @@ async fn end(transaction: &mut Transaction<'_, Sqlite>, versions: &str, ending: 
     Ok(())
 }
 
-/// Ends the versions of `paths`, whose sources are gone. Returns the paths of the versions that were not complete, and
-/// whether a notice was recorded.
+/// Ends the versions of `paths`, because their sources no longer exist. Returns the paths of the versions that were not
+/// complete, and whether a notice was recorded.
 pub(super) async fn end_vanished(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
@@ -115,17 +115,17 @@ pub(super) async fn forget_all(
     Ok(forgotten.rows_affected())
 }
 
-/// Returns only the last version of each path.
+/// Returns the last version of each path; drops earlier versions of the same path.
 pub(super) fn last_of_each_path(versions: &[NewVersion]) -> Vec<&NewVersion> {
     let last: HashMap<_, _> = versions.iter().enumerate().map(|(at, new)| (&new.path, at)).collect();
     versions.iter().enumerate().filter(|(at, new)| last[&new.path] == *at).map(|(_, new)| new).collect()
 }
 
-/// A version to be recorded, and the number of the version that it replaces.
+/// A version to be recorded, and the number of the version that it replaces, if any.
 pub(super) type Successor<'a> = (&'a NewVersion, Option<i64>);
 
-/// Ends the versions that the paths hold, unless the new version is equal. Returns the versions to be recorded, which
-/// are all but the equal ones.
+/// Ends the versions that the paths hold now, unless the new version is equal. Returns the new versions to be recorded:
+/// leaves out equal ones, and `Gone` and `Skipped` versions that replace nothing.
 pub(super) async fn supersede<'a>(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
@@ -148,7 +148,7 @@ pub(super) async fn supersede<'a>(
     for row in held {
         let (at, id): (i64, i64) = (row.try_get("at")?, row.try_get("id")?);
         let new = usize::try_from(at).ok().and_then(|at| versions.get(at));
-        // The path was moved away, but has another version since.
+        // The entry was moved away from this path, but the path has another version since.
         let is_other = new.is_some_and(|new| new.kind == VersionKind::Gone && new.origin.is_some_and(|it| it.0 != id));
         if is_other || row.try_get("stays")? {
             stay.insert(at);
@@ -185,7 +185,7 @@ pub(super) async fn insert(
     .bind(now)
     .execute(&mut **transaction)
     .await?;
-    // Only one connection writes and the numbers are consecutive, so the inserted versions have the highest numbers.
+    // Only one connection writes, and the numbers are consecutive, so the inserted versions have the highest numbers.
     let before_them = inserted.last_insert_rowid() - inserted.rows_affected().cast_signed();
     if versions.iter().any(|(new, _)| new.kind == VersionKind::Skipped) {
         // A skipped version is treated as forgotten: its path holds the version, and no vessel gets it.
@@ -228,7 +228,7 @@ pub(super) async fn insert(
     .execute(&mut **transaction)
     .await?;
     if versions.iter().any(|(new, _)| new.kind != VersionKind::Skipped) {
-        // The directory is no longer reconciled for another set of vessels.
+        // If the directory was reconciled for another set of vessels, this is no longer true.
         sqlx::query("DELETE FROM reconciled WHERE directory = ? AND vessels <> ?")
             .bind(directory.as_str())
             .bind(sorted_names(vessels))
@@ -249,8 +249,8 @@ macro_rules! is_complete {
     };
 }
 
-/// Marks the versions that became complete through acknowledgements of `deliveries`, a JSON array of delivery numbers.
-/// A `gone` version that every vessel acknowledged ends as retired.
+/// After `deliveries` (a JSON array of their numbers) were acknowledged or have expired, marks their versions as
+/// complete if all conditions are met. A complete `gone` version ends as retired.
 pub(super) async fn settle(transaction: &mut Transaction<'_, Sqlite>, deliveries: &str, now: i64) -> Result<()> {
     let settle = concat!(
         "UPDATE version AS v SET complete = 1, ended_at = iif(kind = 'gone', ?2, NULL),
@@ -263,7 +263,7 @@ pub(super) async fn settle(transaction: &mut Transaction<'_, Sqlite>, deliveries
     Ok(())
 }
 
-/// Updates whether versions are complete. `versions` is a JSON array of their numbers.
+/// Recomputes whether versions are complete. `versions` is a JSON array of their numbers.
 pub(super) async fn settle_versions(transaction: &mut Transaction<'_, Sqlite>, versions: &str, now: i64) -> Result<()> {
     let settle = concat!(
         "UPDATE version AS v SET complete = NOT v.complete

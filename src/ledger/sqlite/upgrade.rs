@@ -1,9 +1,9 @@
-//! Migrates a ledger to this program's schema. An existing ledger is copied first, so that an older program can be used
-//! again: a migration can't be undone.
+//! Migrates a ledger to this program's schema. A migration can't be undone, so an existing ledger is copied first; an
+//! older program can use the copy.
 //!
-//! The copy is beside the ledger and has its name with `.schema-` and the number of the ledger's newest migration. A copy
-//! of the same schema from an earlier upgrade is replaced, because the ledger has had that schema since, and its state is
-//! newer. A new ledger is not copied.
+//! The copy is beside the ledger. Its name is that of the ledger with `.schema-` and the number of the ledger's newest
+//! migration. A copy of the same schema from an earlier upgrade is replaced, because the ledger had this schema again
+//! since, and its state is newer. A new ledger is not copied.
 
 use std::ffi::OsString;
 use std::io;
@@ -19,13 +19,13 @@ use super::backup::{self, Overwrite};
 use super::schema::{MIGRATIONS, bring_up_to_date, migration_error};
 use super::{LedgerError, Result};
 
-/// The text between the ledger's name and the number of its schema, in the name of a copy.
+/// In the name of a copy, the text between the ledger's name and the number of its schema.
 const SCHEMA: &str = ".schema-";
 
-/// Free space that an upgrade leaves for others, in bytes: migrations write to the `-wal` file and build indexes.
+/// Free space in bytes that must remain after the copy: migrations write to the `-wal` file and build indexes.
 const SPARE: u64 = 16 << 20;
 
-/// Time between two lines about the progress of a copy or a migration.
+/// Interval at which the progress of a copy or a migration is logged.
 const PROGRESS: Duration = Duration::from_secs(5);
 
 /// The numbers of the migrations that a ledger lacks.
@@ -35,7 +35,7 @@ struct Pending {
     missing: Vec<i64>,
 }
 
-/// Copies and migrates the ledger, if it has an older schema.
+/// If the ledger has an older schema, copies it and then migrates it.
 ///
 /// # Errors
 /// [`LedgerError`] when the ledger was written by a newer program, when there is not enough space for the copy, or when
@@ -54,7 +54,8 @@ pub(super) async fn upgrade(file: &Path, writer: &SqlitePool) -> Result<()> {
     bring_up_to_date(writer, file).await
 }
 
-/// Returns the missing migrations of an existing ledger of this or an older program; `None` if there are none.
+/// Returns the migrations that an existing ledger lacks. `None` if it lacks none, or if the ledger is new or was
+/// written by a newer program.
 async fn pending(file: &Path, writer: &SqlitePool) -> Result<Option<Pending>> {
     let failed = |error: sqlx::Error| LedgerError::opening(file, &error);
     let table = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'");
@@ -66,7 +67,8 @@ async fn pending(file: &Path, writer: &SqlitePool) -> Result<Option<Pending>> {
         .fetch_all(writer)
         .await
         .map_err(failed)?;
-    // A ledger without migrations is new: its creation was interrupted. One of a newer program is refused, not copied.
+    // A ledger without migrations is new: its creation was interrupted. A ledger of a newer program is rejected later,
+    // and not copied.
     let Some(&from) = applied.last().filter(|_| applied.iter().all(|&number| MIGRATIONS.version_exists(number))) else {
         return Ok(None);
     };
@@ -75,7 +77,7 @@ async fn pending(file: &Path, writer: &SqlitePool) -> Result<Option<Pending>> {
     Ok((!missing.is_empty()).then_some(Pending { from, missing }))
 }
 
-/// Copies the ledger to a file beside it, and checks the space for the copy first.
+/// Checks that there is enough space for a copy, and then copies the ledger to a file beside it.
 async fn copy(file: &Path, schema: i64, writer: &SqlitePool) -> Result<()> {
     let to = copy_of_schema(file, schema);
     let failed = |why: String| LedgerError::NoCopyBeforeUpgrade { to: to.clone(), why };
@@ -104,7 +106,7 @@ fn place(copy: NamedTempFile, to: &Path) -> io::Result<()> {
     backup::place(copy, to, Overwrite::Yes)
 }
 
-/// Runs `work`, and calls `tell` with the seconds passed, every [`PROGRESS`].
+/// Runs `work`. Meanwhile calls `tell` every [`PROGRESS`] with the number of seconds that have passed.
 async fn watched<T>(work: impl Future<Output = T>, tell: impl Fn(u64)) -> T {
     let began = Instant::now();
     tokio::pin!(work);
@@ -135,7 +137,7 @@ fn copy_of_schema(ledger: &Path, schema: i64) -> PathBuf {
     name.into()
 }
 
-/// Returns the newest copy, made before an upgrade, that this program can use; `None` if there is none.
+/// Returns the newest copy that was made before an upgrade and that this program can use; `None` if there is none.
 pub(super) fn usable_copy(ledger: &Path) -> Option<PathBuf> {
     let mut start = OsString::from(ledger.file_name()?);
     start.push(SCHEMA);
@@ -196,7 +198,7 @@ mod tests {
         let file = place.path().join("ledger");
         write_schema(&file, 12).await;
         let before = dump(&file).await;
-        // A copy of an earlier upgrade from this schema is replaced.
+        // The upgrade replaces a copy that an earlier upgrade from this schema made.
         std::fs::write(place.path().join("ledger.schema-12"), "old").unwrap();
         Ledger::open(&file, Clock::system()).await.unwrap().close().await.unwrap();
         assert_eq!(names(place.path()), ["ledger", "ledger.lock", "ledger.schema-12"]);
@@ -220,7 +222,7 @@ mod tests {
         let file = place.path().join("ledger");
         write_schema(&file, 12).await;
         let before = dump(&file).await;
-        // A directory of that name can't be replaced.
+        // A copy can't replace a directory of its name.
         std::fs::create_dir_all(place.path().join("ledger.schema-12/x")).unwrap();
         let refused = Ledger::open(&file, Clock::system()).await.err().expect("there is no place for the copy");
         assert!(refused.to_string().contains("ledger.schema-12"), "{refused}");

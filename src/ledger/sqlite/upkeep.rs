@@ -11,11 +11,13 @@ use crate::ledger::{Retiree, Step, Upkeep};
 use crate::names::{DirectoryName, RelPath, VesselName};
 use crate::records::{PathRate, VersionId};
 
-/// Number of version numbers that one step covers.
+/// Number of consecutive version numbers that one step covers.
 const STEP: i64 = 2000;
-/// Number of free pages that are not released, because SQLite reuses free pages before the file grows.
+/// Number of free pages that the file may keep: they are not released, because SQLite reuses free pages before the file
+/// grows.
 const MAY_STAY_FREE: i64 = 1024;
-/// A file without incremental vacuum is rewritten when at least this many pages, and a quarter of all pages, are free.
+/// Number of free pages from which on a file without incremental vacuum is rewritten, if they are at least a quarter of
+/// all pages.
 const WORTH_A_VACUUM: i64 = 4096;
 
 #[async_trait]
@@ -102,8 +104,8 @@ impl Upkeep for Sqlite {
 
     async fn prune(&self, ended_before: i64, after: VersionId) -> Result<Step<u64>> {
         let mut transaction = self.writer.begin().await?;
-        // Keeps an ended version that a vessel still holds: the vessel acknowledged it, but not yet the current version
-        // of the path. The chain of `replaces` leads from the current version to the ended one.
+        // Keeps an ended version that a vessel still holds: the vessel acknowledged this version, but not yet the
+        // current version of the path. The chain of `replaces` must lead from the current version to this one.
         let ids: Vec<i64> = sqlx::query_scalar(
             "SELECT v.id FROM version v
              WHERE v.id > ?1 AND v.id <= ?2 AND v.ended_at < ?3
@@ -170,7 +172,8 @@ impl Upkeep for Sqlite {
     }
 }
 
-/// Links the successor of each of `versions` to the predecessor, so that a path's chain of `replaces` stays connected.
+/// For each of `versions`, links its successor to its predecessor, so that a path's chain of `replaces` stays
+/// connected.
 async fn take_out_of_chains(transaction: &mut Transaction<'_, Db>, versions: &str) -> Result<()> {
     let replaced: Vec<i64> = sqlx::query_scalar(
         "SELECT i.value FROM json_each(?) i WHERE EXISTS (SELECT 1 FROM version v WHERE v.replaces = i.value)
@@ -179,7 +182,7 @@ async fn take_out_of_chains(transaction: &mut Transaction<'_, Db>, versions: &st
     .bind(versions)
     .fetch_all(&mut **transaction)
     .await?;
-    // Newest first, because several versions of one chain may be removed together.
+    // The newest version comes first, because several versions of one chain may be removed together.
     for version in replaced {
         sqlx::query("UPDATE version SET replaces = (SELECT replaces FROM version WHERE id = ?1) WHERE replaces = ?1")
             .bind(version)
@@ -189,7 +192,7 @@ async fn take_out_of_chains(transaction: &mut Transaction<'_, Db>, versions: &st
     Ok(())
 }
 
-/// Returns the version after which the next step begins; `None` when the step after `after` was the last.
+/// Returns the version after which the next step begins; `None` if the step after `after` was the last one.
 async fn next_step(readers: &SqlitePool, after: VersionId) -> Result<Option<VersionId>> {
     let next = after.0.saturating_add(STEP);
     let last: Option<i64> = sqlx::query_scalar("SELECT max(id) FROM version").fetch_one(readers).await?;

@@ -1,8 +1,8 @@
 //! Deletes delivered files: sources that are not kept, and old files in `processed/`.
 //!
-//! Another program may replace a file between a check and its removal. So a file is first renamed to a hidden name that
-//! only we use, checked again, and moved back if it is not the right one. If a crash leaves a file under the hidden
-//! name, the next call with the same file handles it.
+//! Another program may replace a file between a check and its removal. So the file is first renamed to a hidden name
+//! that only this program uses. It is then checked again, and moved back if it is not the right file. If a crash leaves
+//! a file under the hidden name, the next call with the same file handles it.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -28,14 +28,14 @@ use crate::root::is_absent;
 enum Away {
     Removed,
     NotThere,
-    /// Another file has the name, and stays.
+    /// The name belongs to another file, which stays.
     Another,
 }
 
-/// Deletes the sources of versions, and returns the result of each. A version missing from the result was not tried,
-/// because `stopped` returned true or its directory is unusable.
+/// Deletes the sources of versions, and returns the result of each. A version missing from the result was not tried
+/// (`stopped` returned true, or its directory is unusable), or was deleted but its directory could not be flushed.
 ///
-/// The directories are flushed before this returns. After an error from the disk, the call can be repeated.
+/// Flushes the directories before it returns. After an error from the disk, the call can be repeated.
 pub fn discard(
     location: &Path,
     versions: &[Version],
@@ -102,9 +102,9 @@ pub enum Expired {
     Later,
 }
 
-/// Deletes files in `processed/` that still have the size and the time with which they were moved there, and the
-/// directories that become empty. Files whose ctime is after `until` (milliseconds since 1970) are kept: another
-/// version with the same size and modification time may have been moved to that name since.
+/// Deletes files in `processed/` that still have the size and modification time that they had when they were moved
+/// there, and then the directories that became empty. Files whose ctime is after `until` (milliseconds since 1970) are
+/// kept: another version with the same size and modification time may have been moved to that name since.
 pub fn expire(location: &Path, files: &[(RelPath, FileStamp)], until: i64) -> Vec<Result<Expired, DiskError>> {
     files.iter().map(|(path, stamp)| expire_one(location, path, stamp, until)).collect()
 }
@@ -123,7 +123,7 @@ fn expire_one(location: &Path, path: &RelPath, stamp: &FileStamp, until: i64) ->
     if changed.is_ok_and(|seconds| seconds.saturating_mul(1000) > until) {
         return Ok(Expired::Later);
     }
-    // Does not compare the inode, because a copy on another disk has another one.
+    // The inode is not compared, because a copy on another disk has another one.
     let is_it = |found: &FileStamp| {
         (found.size, found.mtime, found.mtime_nanos) == (stamp.size, stamp.mtime, stamp.mtime_nanos)
     };
@@ -140,7 +140,7 @@ fn expire_one(location: &Path, path: &RelPath, stamp: &FileStamp, until: i64) ->
     Ok(Expired::Deleted)
 }
 
-/// Opens the existing directories along a path; follows no link.
+/// Opens the directories along a path, as far as they exist; follows no link.
 fn open_chain(top: OwnedFd, path: &RelPath) -> rustix::io::Result<Vec<OwnedFd>> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mut chain = vec![top];

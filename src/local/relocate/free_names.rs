@@ -1,4 +1,4 @@
-//! Names for files that are moved: free ones in `processed/`, and the hidden one of a source that is about to be
+//! Names for files that are moved: free names in `processed/`, and the hidden name of a source that is about to be
 //! removed.
 
 use std::ffi::{OsStr, OsString};
@@ -14,8 +14,9 @@ use crate::root::is_absent;
 /// The longest file name, in bytes, on all common file systems.
 const NAME_MAX: usize = 255;
 
-/// Returns a number with which a path's name is free in a directory. Needs few checks even if many numbers are taken:
-/// doubles the number until one is free, then bisects. If lower numbers are free too, it may return any free one.
+/// Returns a number that makes the name of a path free in a directory, see [`numbered`]. Needs few checks even if many
+/// numbers are taken: doubles the number until one is free, then bisects. If lower numbers are free too, it may return
+/// any free one.
 pub(super) fn free_number(directory: &OwnedFd, path: &RelPath) -> rustix::io::Result<u64> {
     let taken = |number| is_taken(directory, numbered(path, number).file_name());
     let (mut low, mut high) = (0, 0);

@@ -1,5 +1,6 @@
-//! Decides whether a delivered source may be moved away. It may if no process has it open for writing, no writer is
-//! likely to reopen it by name, and it is unchanged since the delivery. Checked before the move, and again after it.
+//! Decides whether a delivered source may be moved away: no process has it open for writing, no writer is likely to
+//! reopen it by name, and it is unchanged since the delivery. The source is checked before the move, and again after
+//! it.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -16,7 +17,7 @@ use crate::local::open_writers::{Verdict, Writers};
 use crate::local::{mode_of, stamp_of};
 use crate::records::Version;
 
-/// The mode bits that are compared: those that every vessel sets.
+/// The mode bits that are compared: the bits that every vessel sets.
 const PERMISSIONS: u32 = 0o777;
 
 /// The last change of a file's content or metadata (ctime): seconds since 1970 and nanoseconds, by the file system's
@@ -48,7 +49,7 @@ pub type Wait<'a> = &'a dyn Fn(&Version, Changed) -> Duration;
 pub struct MayRetire<'a> {
     /// Detects whether a file is still open for writing.
     pub writers: &'a Writers,
-    /// Function that returns how much longer a file must stay in place.
+    /// A function that returns how much longer a file must stay in place.
     pub wait: Wait<'a>,
 }
 
@@ -56,7 +57,7 @@ pub struct MayRetire<'a> {
 pub(super) struct Source(File);
 
 impl MayRetire<'_> {
-    /// Returns the source if it may be moved away now, or else the reason as a result of the retirement.
+    /// Returns the source if it may be moved away now; otherwise the reason, as the result of its retirement.
     pub(super) fn check(
         &self,
         directory: impl AsFd,
@@ -89,8 +90,8 @@ impl MayRetire<'_> {
         })
     }
 
-    /// Returns whether a source is unchanged since the delivery and not open for writing, now that other programs can
-    /// no longer open it by its old name.
+    /// Repeats the check after the source was renamed, when other programs can no longer open it by its old name.
+    /// Returns whether the source is still unchanged since the delivery and not known to be open for writing.
     pub(super) fn still_holds(&self, source: &Source, version: &Version) -> bool {
         let unchanged = metadata(&source.0).is_ok_and(|meta| is_as_delivered(&meta, version));
         unchanged && self.writers.lease(&version.path, &source.0) != Some(true)

@@ -1,19 +1,19 @@
-//! Moves delivered files into `processed/`, and no others (promise P3).
+//! Moves delivered files into `processed/`, and no others (promise P3 in `DESIGN.md`).
 //!
-//! Another program may replace a file between our check and our move. So a file is first renamed to a name that only we
-//! use, then checked there, and moved back if it is not the delivered version. No move overwrites an existing name, and
-//! every step can be repeated after a crash.
+//! Another program may replace a file between our check and our move. So a file is first renamed to a name that only
+//! this program uses, then checked again, and moved back if it is not the delivered version. No move overwrites an
+//! existing name, and every step can be repeated after a crash.
 //!
 //! Flushing a directory costs more than moving a hundred files, so all files of one directory are moved first and
 //! flushed together. A file counts as moved only after the flush. `processed/` is always flushed before the source
 //! directory, because otherwise a power loss could leave a file under neither name.
 //!
-//! `processed` may be a link to a directory on another disk. It is the only link that is followed, and only where
-//! nobody but the operator can have created it (see `open_processed`). A file that goes to another file system is
-//! copied, and removed from its directory only after the copy was verified and flushed (see `copy`).
+//! `processed` may be a link to a directory on another disk. No other link is followed, and this one only where nobody
+//! but the operator can have created it (see `open_processed`). A file that goes to another file system is copied; its
+//! source is removed only after the copy was verified and flushed (see `copy`).
 //!
 //! A file that is open for writing is not moved (see `may_retire`). If a program opens the file between this check and
-//! the move, a second check after the move detects it, and the file is moved back.
+//! the move, a second check after the move detects this, and the file is moved back.
 
 mod copy;
 mod delete;
@@ -56,7 +56,7 @@ pub enum Retired {
     /// Neither the source nor a copy of it in `processed/` exists, because another program or a person removed the
     /// source.
     SourceGone,
-    /// The source is no longer this version. It stays in place for the next scan.
+    /// The file with the source's name is no longer this version. It stays in place for the next scan.
     SourceChanged,
     /// The source is open for writing; it stays in place.
     InUse,

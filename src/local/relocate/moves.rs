@@ -1,5 +1,5 @@
-//! Moves files within one file system without overwriting others; also reads the status of files, removes and flushes
-//! files.
+//! Moves files within one file system without overwriting others. Also reads the status of files, and removes and
+//! flushes them.
 //!
 //! All functions take an open directory and a name in it, so a concurrent rename of the directory is harmless.
 
@@ -40,7 +40,7 @@ fn rename(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> rustix::
     renameat_with(from, name, to, new, RenameFlags::NOREPLACE)
 }
 
-/// Moves a file to a name that only we use; other programs may change the old name meanwhile.
+/// Moves a file to a name that only this program uses. Other programs may change the old name meanwhile.
 pub(super) fn move_to_ours(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> Result<(), Taken> {
     match rename(&from, name, &to, new) {
         Err(errno) if unsupported(errno) => Ok(check_then_rename(from, name, to, new)?),
@@ -48,7 +48,7 @@ pub(super) fn move_to_ours(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &O
     }
 }
 
-/// Moves a file from a name that only we use to one that other programs may create meanwhile.
+/// Moves a file from a name that only this program uses to a name that other programs may create meanwhile.
 fn move_from_ours(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> Result<(), Taken> {
     match rename(&from, name, &to, new) {
         Err(errno) if unsupported(errno) => Ok(link_then_unlink(from, name, to, new)?),
@@ -75,7 +75,7 @@ fn link_then_unlink(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -
     }
 }
 
-/// Moves a file back to its directory, under its own name or the next free one; returns that path.
+/// Moves a file back to its directory, under its own name or the next free one; returns the resulting path.
 pub(super) fn give_back(from: impl AsFd, name: &OsStr, to: impl AsFd, path: &RelPath) -> rustix::io::Result<RelPath> {
     for number in 0.. {
         let target = numbered(path, number);

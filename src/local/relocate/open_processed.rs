@@ -1,8 +1,8 @@
-//! Opens or creates the directory `processed/`, and rejects it where another user could redirect it.
+//! Opens or creates the directory `processed/`, and rejects it if another user could redirect it.
 //!
-//! Users who may write to the location can put anything under this name at any moment. So a link is only followed if
+//! Users who may write to the location can put anything under this name at any moment. So a link is followed only if
 //! nobody but the operator can have created it and nobody else can replace it. A new directory gets its mode only after
-//! a check that it is the one that was created.
+//! a check that it is still the one that this program created.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -95,7 +95,8 @@ pub(super) fn make_and_open(
             let (found, model) = (fstat(&made)?, fstat(model)?);
             if is_just_made(&made, &found) {
                 let mode = keeping_inherited(CopyOf::Directory.plain(model.st_mode), found.st_mode);
-                // Fails on a file system without modes, where the directory is usable all the same.
+                // Setting the mode fails on a file system without modes, but the directory is usable there
+                // nevertheless.
                 fchmod(&made, Mode::from_raw_mode(mode)).ok();
             }
             sync(parent, parent_path).map_err(|_| Errno::IO)?;
@@ -106,8 +107,8 @@ pub(super) fn make_and_open(
     }
 }
 
-/// Returns whether an open directory is plausibly the one that was just created: owned by us, with its initial mode,
-/// and empty. Another user may have replaced the new directory by one whose mode must not change.
+/// Returns whether an open directory is plausibly the one that this program has just created: owned by our user, with
+/// its initial mode, and empty. Another user may have replaced it by a directory whose mode must not change.
 fn is_just_made(directory: &OwnedFd, found: &Stat) -> bool {
     let is_empty = || {
         let entries = Dir::read_from(directory).ok()?;

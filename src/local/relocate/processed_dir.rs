@@ -57,7 +57,7 @@ impl<'a> ProcessedDir<'a> {
         Ok(Some(Self { location, processed, from, to }))
     }
 
-    /// Flushes both directories, first the one that gains names.
+    /// Flushes both directories: first the target, then the directory of the source.
     pub(super) fn flush(&self) -> Result<(), DiskError> {
         sync(&self.to, &self.processed)?;
         sync(&self.from, self.location)

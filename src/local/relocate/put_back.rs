@@ -1,4 +1,4 @@
-//! Moves files back that were written to in `processed/`.
+//! Moves files in `processed/` back to the location if they were written to after their move.
 
 use rustix::io::Errno;
 
@@ -20,8 +20,8 @@ pub struct Moved {
     pub stamp: FileStamp,
 }
 
-/// Moves a file back to the location if it was written to since it was moved. The file gets its own name or the next
-/// free one, and is treated as a new file. Returns whether it was moved back.
+/// Moves a file back to the location if it was written to since it was moved. The file gets its former name or the next
+/// free one, and is treated as a new file. Returns whether the file was moved back.
 ///
 /// # Errors
 /// Any error of the disk; the file then stays where it is.

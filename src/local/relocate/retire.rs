@@ -19,7 +19,7 @@ use crate::local::source::{SourceFile, hash};
 use crate::names::RelPath;
 use crate::records::{Entry, FileStamp, Version};
 
-/// Maximum number of attempts to find a free name, in case other programs keep taking the names that were free.
+/// Maximum number of attempts to find a free name, in case other programs keep taking the free names.
 const TRIES: usize = 100;
 
 /// A point in a retirement at which tests can interfere.
@@ -27,7 +27,7 @@ const TRIES: usize = 100;
 enum Moment {
     /// The source was checked and is about to be moved.
     Checked,
-    /// A file other than the version was moved and is about to be moved back.
+    /// A file was moved by mistake and is about to be moved back: it is not the version, or it is open for writing.
     Mistaken,
     /// The copy is in place, the source is about to be removed.
     Copied,
@@ -61,7 +61,7 @@ pub fn retire(
     retire_with(location, (versions, PROCESSED), may_retire, stopped, &|_| {})
 }
 
-/// Moves versions into `expired/`, like [`retire`]. A version may be one that was never read.
+/// Moves versions into `expired/`, like [`retire`]. Also moves versions whose files were never read.
 pub fn set_aside(
     location: &Path,
     versions: &[Version],
@@ -150,7 +150,7 @@ impl Retirement<'_> {
         Err(self.failed("retire", Errno::EXIST))
     }
 
-    /// Returns a number with which this version's name is free in `processed/`.
+    /// Returns a number that makes this version's name free in `processed/`.
     fn free_number(&self) -> Result<u64, DiskError> {
         let number = free_number(&self.dirs.to, self.path);
         number.map_err(|e| DiskError::io("read the status of", &self.dirs.target(self.path), e))
@@ -181,8 +181,8 @@ impl Retirement<'_> {
 
     /// Returns whether `processed/` has the version's bytes at `target`.
     ///
-    /// Numbered names must also have the version's mtime, which moving and copying keep. Otherwise a file that is
-    /// rewritten every minute would have all its earlier copies hashed every time.
+    /// A numbered file must also have the version's mtime, which moving and copying keep. Without this condition, every
+    /// retirement of a file that is rewritten each minute would hash all its earlier copies.
     fn holds_it(&self, target: &RelPath, number: u64) -> Result<bool, DiskError> {
         let there = look_in(&self.dirs.to, target.file_name());
         let there = match there.map_err(|e| DiskError::io("read the status of", &self.dirs.target(target), e))? {
@@ -207,8 +207,8 @@ impl Retirement<'_> {
         Ok(same)
     }
 
-    /// Handles a missing source: looks for the file in `processed/`, because a crash may have come between its move and
-    /// the ledger entry.
+    /// Handles a missing source. Looks for the file in `processed/`, because the program may have crashed after it
+    /// moved the file and before it recorded the move in the ledger.
     fn perhaps_moved_earlier(&self) -> Result<Retired, DiskError> {
         for number in 0.. {
             let target = numbered(self.path, number);
@@ -248,10 +248,10 @@ impl Retirement<'_> {
         Ok(Retired::SourceChanged)
     }
 
-    /// Removes the source when `processed/` has its bytes, unless another file has taken the source's name.
+    /// Removes the source once `processed/` has its bytes, unless another file has taken the source's name.
     ///
-    /// First renames the source to a name that only we use, and checks it there. If the program crashes in between,
-    /// [`sweep`](super::sweep) restores the source.
+    /// First renames the source to a name that only this program uses, and checks it there. If the program crashes in
+    /// between, [`sweep`](super::sweep) restores the source.
     fn remove_source(&self, done: Retired, source: &Source) -> Result<Retired, DiskError> {
         (self.pause)(Moment::Copied);
         let from = &self.dirs.from;
@@ -259,8 +259,8 @@ impl Retirement<'_> {
         match move_to_ours(from, self.path.file_name(), from, &aside) {
             Ok(()) => {}
             Err(Taken::Failed(Errno::NOENT)) => return Ok(done),
-            // The name that only we use is taken, by a file of an earlier attempt that was not swept yet. That file is
-            // restored first; the retirement is repeated later.
+            // A file of an earlier attempt still has the name that only this program uses, because it was not swept
+            // yet. That file is restored first; the retirement is repeated later.
             Err(Taken::Taken) => return self.give_back(from.as_fd(), &aside),
             Err(Taken::Failed(errno)) => return Err(self.failed("remove", errno)),
         }

@@ -1,23 +1,24 @@
-//! Cached blocks, limited in bytes. Evicts blocks that no reader needs, then the block that is needed last.
+//! Cached blocks, limited in bytes. Evicts blocks that no reader needs, then overdue blocks, then the block that is
+//! needed furthest in the future.
 //!
 //! Evicting the least recently used block would be wrong. Readers move forward, so the next reader is about to read
-//! exactly that block, and a cache that is slightly too small would never have a hit. This module only does
-//! bookkeeping, without file access.
+//! exactly that block, and a cache that is slightly too small would never have a hit. This module only keeps records in
+//! memory; it accesses no files.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-/// The cache's number of a source; never reused.
+/// The number of a source in the cache; never reused.
 pub(super) type SourceId = u64;
 /// The identity of a block: its source, and its index in that source.
 pub(super) type BlockId = (SourceId, u64);
 
-/// Approximate memory that a cached block needs besides its bytes. Most of it is the entry of its source, which is counted
-/// for every block, because a small file has only one.
+/// Approximate memory that a cached block needs besides its bytes. Most of it is the entry of the block's source. That
+/// entry is counted for every block, because a small file has only one block.
 const OVERHEAD: u64 = 1024;
 
-/// How long after its due time a block counts as no longer needed, in microseconds.
+/// A block that is overdue by more than this counts as no longer needed, in microseconds.
 const GRACE: u64 = 5_000_000;
 
 /// When a block is needed next, in microseconds of the caller's clock.
@@ -25,8 +26,8 @@ pub(super) type Due = u64;
 /// No reader needs the block any more.
 pub(super) const NEVER: Due = Due::MAX;
 
-/// Eviction rank: unless a block is overdue, the block of the largest rank is evicted first. The number makes ranks
-/// with the same due time unique.
+/// Eviction rank. The block of the largest rank is evicted first; if every block is still needed, overdue blocks are
+/// evicted before it. The number makes ranks with the same due time unique.
 type Rank = (Due, u64);
 
 struct Held {
@@ -91,7 +92,7 @@ impl Cache {
         Some(*out.1)
     }
 
-    /// Adds a block and returns the sources of the blocks that were evicted for it.
+    /// Adds a block, unless it is larger than the cache. Returns the sources of the blocks that were evicted for it.
     pub(super) fn insert(&mut self, id: BlockId, bytes: Bytes, due: Due, now: Due) -> Vec<SourceId> {
         let len = bytes.len() as u64;
         self.remove(id);
@@ -109,7 +110,7 @@ impl Cache {
         gone
     }
 
-    /// Returns whether `len` bytes fit without evicting a block that a reader needs.
+    /// Returns whether `len` bytes fit without evicting a block that a reader still needs.
     pub(super) fn has_room(&self, len: u64, now: Due) -> bool {
         let mut free = self.bound - self.size;
         let spent = self.order.iter().rev().take_while(|(rank, _)| rank.0 == NEVER);

@@ -1,5 +1,5 @@
 //! The disks that sources are read from. A disk that doesn't answer, such as a network mount whose server is down,
-//! affects only its own sources: waiting readers give up soon, and new ones fail at once.
+//! affects only its own sources: waiting readers give up after about 2 s, and new readers fail at once.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -57,7 +57,7 @@ pub(super) struct Disk {
 struct State {
     /// Number of calls in progress.
     calls: usize,
-    /// When the disk last answered, or was first called after an idle time.
+    /// When the disk last answered, or when it was first called after it was idle.
     heard: Instant,
     said: bool,
 }
@@ -83,7 +83,7 @@ impl Disk {
         Self { location: location.to_owned(), threads: Arc::new(Semaphore::new(THREADS)), state: Mutex::new(state) }
     }
 
-    /// Runs blocking work on a thread and waits for it, as long as the disk responds to calls.
+    /// Runs blocking work on a blocking thread, and waits for the result as long as the disk responds to calls.
     pub(super) async fn call<T: Send + 'static>(
         self: &Arc<Self>,
         act: &'static str,
@@ -153,7 +153,8 @@ impl Disk {
     }
 }
 
-/// An open source, closed on a blocking thread: closing may block on a network file system.
+/// An open source. Dropping it closes the file on a blocking thread, because closing may block on a network file
+/// system.
 pub(super) struct OpenSource(Option<SourceFile>);
 
 impl From<SourceFile> for OpenSource {

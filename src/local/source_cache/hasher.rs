@@ -1,7 +1,8 @@
 //! Hashes a source from the blocks that are read for the vessels.
 //!
-//! The hasher is one more reader. It reads in order, a block at a time on a blocking thread. It stays near the fastest
-//! reader, so that both find each other's blocks in the cache, unless a task waits for the digest.
+//! The hasher acts as one more reader: it takes the blocks in order, and hashes each one on a blocking thread. It stays
+//! near the fastest reader, so that each of them finds the other's blocks in the cache. While a task waits for the
+//! digest, the hasher runs ahead instead.
 
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ use crate::digest::Digest;
 use crate::local::DiskError;
 
 impl Entry {
-    /// Returns whether the hasher may take the next block, with `lead` as the maximum lead over the fastest reader in
-    /// blocks.
+    /// Returns whether the hasher may take the next block: a task waits for the digest, or the hasher is fewer than
+    /// `lead` blocks ahead of the fastest reader.
     fn may_hash(&self, lead: u64) -> bool {
         let before =
             self.readers.values().filter(|reader| reader.has_begun()).map(|reader| reader.hashed_before()).min();
@@ -38,8 +39,8 @@ impl SourceCache {
         }
     }
 
-    /// Returns the maximum lead of the hasher over the fastest reader, in blocks. The lead suffices to read ahead for
-    /// that reader; a small one leaves more of the cache to slower readers.
+    /// Returns how many blocks the hasher may be ahead of the fastest reader. This is enough to read ahead for that
+    /// reader, but small, to leave more of the cache to slower readers.
     fn lead(&self) -> u64 {
         (self.bound() / BLOCK / 16).max(2)
     }

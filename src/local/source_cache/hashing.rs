@@ -36,20 +36,20 @@ pub(super) type Hashed = (Digest, Option<Arc<Signature>>);
 
 /// The progress of hashing a source.
 pub(super) struct Hashing {
-    /// Whether the digest is computed during the transfer.
+    /// Whether the digest is to be computed during the transfer.
     pub(super) wanted: bool,
     /// Number of tasks that wait for the digest.
     pub(super) waiting: usize,
     pub(super) digest: Option<Digest>,
-    /// The signature, if one was requested, and the average length of its blocks.
+    /// The signature, if one was requested. `average` is the requested average length of its blocks.
     pub(super) signature: Option<Arc<Signature>>,
     pub(super) average: Option<u32>,
     /// The error of a failed attempt, until one of the waiting tasks returns it.
     pub(super) failure: Option<DiskError>,
     /// Number of blocks that are hashed, which is also the index of the next block to hash.
     pub(super) done: u64,
-    /// The hasher; `None` while it processes a block. Boxed to save memory, because thousands of small files have such
-    /// a state without being hashed here.
+    /// The hasher; `None` while it processes a block. Boxed to save memory, because thousands of small files have a
+    /// `Hashing` although they are not hashed here.
     pub(super) hasher: Option<Box<FileHasher>>,
     pub(super) task: Option<AbortOnDropHandle<()>>,
 }
@@ -70,13 +70,13 @@ impl Hashing {
         self.done > 0 || self.digest.is_some()
     }
 
-    /// Returns the time until the hasher needs a block; `None` if it won't need it.
+    /// Returns the estimated time until the hasher needs a block; `None` if it won't need the block.
     pub(super) fn comes_in(&self, index: u64) -> Option<Duration> {
         let blocks = index.checked_sub(self.done).filter(|_| self.task.is_some())?;
         Some(PER_BLOCK.saturating_mul(u32::try_from(blocks).unwrap_or(u32::MAX)))
     }
 
-    /// Takes the hasher out if block `index` is the next to be hashed; `None` otherwise, because a task that was
+    /// Takes the hasher out if block `index` is the next one to hash. Returns `None` otherwise, because a task that was
     /// stopped may have hashed this block already.
     pub(super) fn take(&mut self, index: u64) -> Option<Box<FileHasher>> {
         if self.done == index { self.hasher.take() } else { None }
@@ -93,13 +93,13 @@ impl Hashing {
         self.digest = Some(digest);
     }
 
-    /// Enables a signature along with the hash. Returns `false` if the source is already being hashed without a
-    /// signature, or with a signature of another average length.
+    /// Requests a signature, which is computed together with the hash. Returns `false` if the source is already being
+    /// hashed without a signature, or with a signature of another average length.
     pub(super) fn want_signature(&mut self, average: u32) -> bool {
         if self.average == Some(average) {
             return true;
         }
-        // A new hash can't begin while a block is being hashed, because that block would be counted for the new hash.
+        // A new hash can't begin while a block is being hashed, because that block would then count for the new hash.
         let is_idle = self.task.is_none() && self.hasher.is_some();
         if !is_idle || (self.done > 0 && self.digest.is_none()) {
             return false;
@@ -112,7 +112,7 @@ impl Hashing {
         true
     }
 
-    /// Drops the signature once no reader is left: unlike the digest, it is too large to be remembered.
+    /// Drops the signature once no reader is left. Unlike the digest, the signature is too large to be kept.
     pub(super) fn forget_signature(&mut self) {
         if self.signature.take().is_some() {
             self.average = None;

@@ -38,10 +38,10 @@ use table::{Identity, Place, Table};
 
 pub use source::Source;
 
-/// Block size in bytes, except for the last block of a file: large enough to be worth a thread switch, small enough for
-/// many files at once.
+/// Block size in bytes; only the last block of a file may be shorter. Large enough to be worth a thread switch, small
+/// enough to cache many files at once.
 pub const BLOCK: u64 = 512 << 10;
-/// A file of at most the cache size divided by this number is cached before a reader requests it.
+/// A file is cached at intake, before a reader requests it, if it has at most the cache size divided by this number.
 const AHEAD_DIVISOR: u64 = 4;
 
 /// Cache of the sources that are being sent. Clones are cheap and share one cache.
@@ -54,8 +54,8 @@ struct Shared {
     bound: u64,
 }
 
-/// The announcement of a reader whose vessel is still connecting. To be dropped when the reader starts to read, or
-/// won't.
+/// Announces a reader whose vessel is still connecting. Drop it when the reader starts to read, or when it is clear
+/// that the reader won't.
 pub struct Arrival {
     number: u64,
     source_cache: SourceCache,
@@ -68,13 +68,14 @@ impl Drop for Arrival {
 }
 
 impl SourceCache {
-    /// Creates a cache of at most `bound` bytes of blocks. Blocks that readers still hold are not counted.
+    /// Creates a cache of at most `bound` bytes of blocks. Evicted blocks that readers still hold are not counted.
     pub fn new(bound: u64) -> Self {
         Self(Arc::new(Shared { table: Mutex::new(Table::new(bound)), disks: Disks::default(), bound }))
     }
 
-    /// Announces a reader whose vessel is still connecting when the program starts. Other readers of the same source
-    /// then pause briefly before they leave the cached blocks behind, so that the new reader needs no second read.
+    /// Announces a reader whose vessel is still connecting when the program starts. Meanwhile, for at most 5 s, other
+    /// readers wait before they evict blocks of the source that they read, so that the new reader finds these blocks in
+    /// the cache.
     pub fn arrival(&self) -> Arrival {
         Arrival { number: self.table().arrive(), source_cache: self.clone() }
     }
@@ -107,8 +108,8 @@ impl SourceCache {
         size <= self.0.bound / AHEAD_DIVISOR
     }
 
-    /// Caches the blocks of a small file that was just read at intake, for `readers` readers. Only uses space that no
-    /// other source needs, so of a thousand files the first ones stay cached, and these are sent first.
+    /// Caches the blocks of a small file that was just read at intake, for `readers` readers. Uses only space that no
+    /// other source needs. So if there are a thousand files, the first ones stay cached, and these are sent first.
     pub(super) fn put_by(
         &self,
         location: &Path,
@@ -189,7 +190,7 @@ impl SourceCache {
             match place {
                 Place::Here(bytes) => return Ok(bytes),
                 Place::Coming(mut coming) => {
-                    // If the read of the other task failed, each reader tries again, to get the error itself.
+                    // If the read of the other task failed, this reader tries again, to get the error itself.
                     if let Ok(come) = disk.patiently(coming.wait_for(Option::is_some)).await? {
                         return Ok(come.clone().expect("`wait_for` returned because the value was set"));
                     }
@@ -265,7 +266,7 @@ impl SourceCache {
 
 type Reading = JoinHandle<Result<Bytes, DiskError>>;
 
-/// Converts the error of a blocking thread that panicked, or could not start because the program ends.
+/// Converts the error of a blocking thread that panicked, or that could not start because the program ends.
 fn broken(act: &'static str, error: JoinError) -> DiskError {
     DiskError::io(act, Path::new("a source"), std::io::Error::other(error))
 }

@@ -1,27 +1,27 @@
-//! Tracks how far each reader of a source has come, and decides which reader waits for which.
+//! Tracks the progress of each reader of a source, and decides how long a reader waits for others.
 //!
-//! Readers of similar pace should find each other's blocks in the cache. So the reader in front pauses before it evicts
-//! a block that a close follower is about to read, and the hasher stays near the front. Handles block numbers only, no
-//! bytes.
+//! Readers of similar speed should find each other's blocks in the cache. So the reader in front pauses before it
+//! evicts a block that a close follower is about to read, and the hasher stays near the front. This module handles only
+//! block numbers, no bytes.
 
 use std::time::{Duration, Instant};
 
 /// Assumed time per block for a reader without measurements.
 const START: Duration = Duration::from_millis(10);
-/// Maximum time since the last block of a follower worth waiting for: this many block times of the reader in front, or
-/// this duration if that is longer.
+/// The reader in front waits only for a follower that has read a block recently: within this many times the front
+/// reader's time per block, or within this duration if that is longer.
 const MOVING: (u32, Duration) = (8, Duration::from_millis(250));
 /// A reader that takes longer per block than this (16 MiB/s or less) does not wait for other readers, because at that
-/// pace the disk is not the bottleneck.
+/// speed the disk is not the bottleneck.
 const UNHURRIED: Duration = Duration::from_millis(32);
-/// Maximum lag of a follower worth waiting for, as a multiple of the cache size. This lets readers that fell out of the
-/// cache during the start catch up.
+/// How far the block to be evicted may be ahead of a follower that is worth waiting for, as a multiple of the cache
+/// size. With more than 1, readers that fell out of the cache during the start can catch up.
 const BEHIND: u64 = 2;
-/// Maximum time per block of a follower worth waiting for: this multiple of the time of the reader in front, or this
-/// duration (40 MiB/s) if that is longer. The duration is for a reader in front that started before the others, and is
-/// fast for the moment because it has a processor to itself.
+/// The reader in front waits only for a follower of similar speed: it takes at most this many times the front reader's
+/// time per block, or at most this duration (40 MiB/s) if that is longer. The duration matters if the reader in front
+/// started before the others and is fast for the moment, because it has a processor to itself.
 const OF_A_PACE: (u32, Duration) = (2, Duration::from_millis(12));
-/// The longest wait before one block.
+/// The longest time that a reader waits for others before one block.
 const PER_BLOCK: Duration = Duration::from_millis(250);
 
 /// Progress of one reader through a source, in blocks.
@@ -32,11 +32,11 @@ pub(super) struct Progress {
     passed: Vec<u64>,
     last: u64,
     moved: Instant,
-    /// Recent average time per block, without waits for other readers.
+    /// Recent average time per block, without the waits for other readers.
     interval: Duration,
     /// Time spent waiting for other readers: since the last block, and in total.
     waited: (Duration, Duration),
-    /// Number of hashed blocks that the reader has yet to read.
+    /// Number of blocks that are hashed already and that the reader has yet to read.
     hashed_before: u64,
 }
 
@@ -61,8 +61,8 @@ impl Progress {
         self.first.is_some()
     }
 
-    /// Returns whether the reader will need a block. For a reader that hasn't begun it returns `false`, because that
-    /// reader may have to wait for its turn.
+    /// Returns whether the reader will need a block. Returns `false` for a reader that has not begun, because it may
+    /// still have to wait for its turn.
     pub(super) fn needs(&self, index: u64) -> bool {
         self.first.is_some_and(|first| first <= index) && !self.has_passed(index)
     }
@@ -71,8 +71,8 @@ impl Progress {
         self.passed.get((index / 64) as usize).is_some_and(|bits| bits >> (index % 64) & 1 == 1)
     }
 
-    /// Returns how soon the reader will need a block, at its recent pace from the nearest block before it that was
-    /// read; `None` if it won't need the block.
+    /// Returns how soon the reader will need a block, estimated from its recent speed and from the nearest earlier
+    /// block that it has read; `None` if it won't need the block.
     pub(super) fn comes_in(&self, index: u64) -> Option<Duration> {
         let first = self.first.filter(|_| self.needs(index))?;
         let reached = self.passed_before(index).unwrap_or(first).max(first);
@@ -113,9 +113,9 @@ impl Progress {
         self.hashed_before
     }
 
-    /// Returns whether this reader follows `front` at a similar pace and will soon need block `index`, which is about
-    /// to be evicted from a cache of `window` blocks. Waiting for a slower reader would only delay the moment when it
-    /// falls behind.
+    /// Returns whether this reader follows `front` at a similar speed and will soon need block `index`, which is about
+    /// to be evicted from a cache of `window` blocks. Waiting for a much slower reader would only delay the moment when
+    /// it falls behind.
     fn follows(&self, front: &Self, index: u64, window: u64, now: Instant) -> bool {
         let moving = MOVING.1.max(front.interval * MOVING.0);
         let of_a_pace = OF_A_PACE.1.max(front.interval * OF_A_PACE.0);
@@ -123,7 +123,8 @@ impl Progress {
         keeps_up && self.last < front.last && self.needs(index) && index <= self.last + window * BEHIND
     }
 
-    /// Returns how much longer the reader may wait for others before one block, if it began to wait at `began`.
+    /// Returns how much longer the reader may wait for others before it reads one block, if it began to wait at
+    /// `began`.
     fn patience(&self, began: Instant, now: Instant) -> Duration {
         if self.interval > UNHURRIED { Duration::ZERO } else { PER_BLOCK.saturating_sub(now.duration_since(began)) }
     }
@@ -141,7 +142,8 @@ impl Progress {
 }
 
 /// Returns how long `reader` should wait before it reads a block from the disk. That read evicts the block `out` from
-/// the cache of `window` blocks; the wait lets a close follower use it first. `began` is when the wait began.
+/// the cache of `window` blocks; the wait lets a close follower use `out` first. `began` is the time when the wait
+/// began.
 pub(super) fn wait_for_others<'a>(
     reader: &Progress,
     mut others: impl Iterator<Item = &'a Progress>,

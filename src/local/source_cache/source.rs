@@ -17,7 +17,7 @@ use crate::digest::{Digest, FileDigests};
 use crate::local::{DiskError, hash_chunks};
 use crate::signature::Signature;
 
-/// One reader of a source. Each delivery has its own; clones count as the same reader. Reads don't share a position.
+/// One reader of a source. Each delivery has its own; clones count as the same reader. Readers share no read position.
 #[derive(Clone)]
 pub struct Source(Arc<Reader>);
 
@@ -35,7 +35,7 @@ impl Drop for Reader {
     }
 }
 
-/// The mark of a task that waits for the digest. Dropping it ends the wait.
+/// Marks that a task waits for the digest. Dropping it removes the mark.
 struct Waiting<'a>(&'a Reader);
 
 impl<'a> Waiting<'a> {
@@ -43,7 +43,7 @@ impl<'a> Waiting<'a> {
         if let Some(entry) = reader.source_cache.table().entry(reader.id) {
             entry.hashing.waiting += 1;
         }
-        // Wakes the hasher, which no longer has to stay near the readers.
+        // Wakes the hasher, because it no longer has to stay near the readers.
         reader.moved.notify_waiters();
         Self(reader)
     }
@@ -84,9 +84,9 @@ impl Source {
         }
     }
 
-    /// Enables a signature along with the hash, in blocks of this average length. Returns `false` if that is impossible
-    /// now, because the source is already being hashed without a signature, or with a signature of another average
-    /// length.
+    /// Requests a signature in blocks of this average length, computed together with the hash. Returns `false` if that
+    /// is impossible now, because the source is already being hashed without a signature, or with a signature of
+    /// another average length.
     pub fn sign_on_the_way(&self, average: u32) -> bool {
         let mut table = self.0.source_cache.table();
         let Some(entry) = table.entry(self.0.id) else { return false };
@@ -94,7 +94,8 @@ impl Source {
         entry.hashing.want_signature(average)
     }
 
-    /// Reads at most `most` bytes from `offset`. Returns fewer at the end of a block, and none only if `most` is 0.
+    /// Reads at most `most` bytes from `offset`. A read ends at the end of a block, so it may return fewer bytes; it
+    /// returns none only if `most` is 0.
     ///
     /// # Errors
     /// [`DiskError::Changed`] when the source is another version by now, or ends before `offset`; any other error of
@@ -143,7 +144,8 @@ impl Source {
         }
     }
 
-    /// Waits up to `patience`, which is evaluated again whenever a reader or the hasher advances.
+    /// Waits up to the duration that `patience` returns. Calls `patience` again whenever a reader or the hasher
+    /// advances.
     async fn wait(&self, patience: impl Fn() -> Duration) {
         loop {
             // Registered before the check, so that no later progress is missed.
@@ -155,8 +157,8 @@ impl Source {
         }
     }
 
-    /// Returns how long to wait for vessels that are still connecting, before reading a new block that would evict one
-    /// of the same source.
+    /// Returns how long to wait for vessels that are still connecting, before a read that would evict a block of the
+    /// same source.
     fn patience_with_arrivals(&self, index: u64) -> Duration {
         let reader = &*self.0;
         let table = reader.source_cache.table();
@@ -242,7 +244,7 @@ impl Source {
             // The read may take long, so a separate call checks whether the disk responds at all.
             let path = whole.clone();
             let look = move || {
-                // Any answer shows that the disk responds.
+                // Any answer, even an error, shows that the disk responds.
                 let _ = std::fs::symlink_metadata(path);
                 Ok(())
             };
@@ -250,8 +252,8 @@ impl Source {
         }
     }
 
-    /// Makes the next open of this source read the file again. To be called when the file changed although its metadata
-    /// did not.
+    /// Makes the next open of this source read the file again. Call it when the file changed although its metadata did
+    /// not.
     pub fn forget(&self) {
         self.0.source_cache.table().forget(&self.0.identity);
     }

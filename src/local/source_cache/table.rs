@@ -18,13 +18,13 @@ use crate::local::source::{SourceFile, wait_for_the_clock};
 use crate::names::RelPath;
 use crate::records::FileStamp;
 
-/// Maximum number of closed sources whose digest, complete or partial, is remembered.
+/// Maximum number of sources without readers whose digest, complete or partial, is remembered.
 const REMEMBERED: usize = 64;
 
 /// How long readers wait for another reader whose vessel is still connecting when the program starts.
 const ARRIVING: Duration = Duration::from_secs(5);
 
-/// Assumed time until the readers that intake announced need a block.
+/// Assumed time until the readers that were announced at intake need a block.
 const TO_COME: Duration = Duration::from_secs(10);
 
 /// One version of one source.
@@ -66,7 +66,7 @@ pub(super) struct Entry {
     pub(super) identity: Arc<Identity>,
     pub(super) file: Option<Arc<OpenSource>>,
     pub(super) readers: HashMap<u64, Progress>,
-    /// Number of readers that intake announced and that have not finished yet.
+    /// Number of readers that were announced at intake and have not finished yet.
     pub(super) expected: usize,
     /// Blocks that are being read from the disk, with the channels that receive their bytes.
     pub(super) coming: HashMap<u64, watch::Receiver<Option<Bytes>>>,
@@ -78,7 +78,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Returns the microseconds until a block is needed; `None` when no reader will need it.
+    /// Returns the number of microseconds until a block is needed; `None` when no reader will need it.
     fn needed_in(&self, index: u64) -> Option<u64> {
         let readers = self.readers.values().filter_map(|reader| reader.comes_in(index));
         let to_come = (self.expected > 0).then_some(TO_COME);
@@ -99,7 +99,7 @@ pub(super) struct Table {
     pub(super) cache: Cache,
     entries: HashMap<SourceId, Box<Entry>>,
     known: HashMap<Arc<Identity>, SourceId>,
-    /// Closed entries without cached blocks, oldest first.
+    /// Sources that have neither readers nor cached blocks and whose digest is remembered, the oldest first.
     remembered: VecDeque<SourceId>,
     /// Readers whose vessels are still connecting, with their start times.
     arriving: HashMap<u64, Instant>,
@@ -135,7 +135,7 @@ impl Table {
         number
     }
 
-    /// Ends the wait of the other readers for this one, which has arrived or won't.
+    /// Unregisters a reader that has arrived or will not arrive, and wakes the readers that wait for it.
     pub(super) fn arrived(&mut self, number: u64) {
         self.arriving.remove(&number);
         self.entries.values().for_each(|entry| entry.moved.notify_waiters());
@@ -204,9 +204,9 @@ impl Table {
         }
     }
 
-    /// Returns the block that reading block `index` would evict, if it belongs to the same source and no earlier reader
-    /// has waited for it already. An earlier reader has waited if `index` is in memory and that reader has passed it; the
-    /// hasher, which reads ahead, does not count.
+    /// Returns the block that reading block `index` would evict. Returns `None` if that block belongs to another
+    /// source, or if an earlier reader has already waited for it: then `index` is in memory and a reader has passed it.
+    /// The hasher does not count as an earlier reader, because it reads ahead.
     pub(super) fn pushes_out(&self, source: SourceId, index: u64) -> Option<u64> {
         let (owner, out) = self.cache.next_out(BLOCK, self.now())?;
         let comes_first =
@@ -215,7 +215,7 @@ impl Table {
         (owner == source && is_new()).then_some(out)
     }
 
-    /// Caches a block that was read, unless its source has no readers any more.
+    /// Caches a block that was read, unless its source has neither readers nor announced readers any more.
     pub(super) fn take(&mut self, source: SourceId, index: u64, bytes: Bytes) {
         let Some(entry) = self.entries.get(&source) else { return };
         if entry.readers.is_empty() && entry.expected == 0 {
@@ -241,8 +241,8 @@ impl Table {
         entry.moved.notify_waiters();
     }
 
-    /// Removes a reader. With the last one, the file is closed, and its blocks are dropped unless readers that intake
-    /// announced still need them.
+    /// Removes a reader. When the last reader is removed, closes the file, and drops its blocks unless readers that
+    /// were announced at intake still need them.
     pub(super) fn close(&mut self, source: SourceId, reader: u64) {
         let Some(entry) = self.entries.get_mut(&source) else { return };
         if entry.readers.remove(&reader).is_some_and(|progress| progress.has_begun()) {
@@ -263,8 +263,8 @@ impl Table {
         self.tidy(source);
     }
 
-    /// Drops the entry of a source that has neither readers nor cached blocks. If the source was hashed, the entry is
-    /// kept for its digest until [`REMEMBERED`] newer ones follow.
+    /// Drops the entry of a source that has neither readers nor cached blocks. If the source was hashed, keeps the
+    /// entry for its digest until [`REMEMBERED`] newer ones follow.
     pub(super) fn tidy(&mut self, source: SourceId) {
         let Some(entry) = self.entries.get(&source) else { return };
         if !entry.readers.is_empty() || self.cache.holds_any(source) {

@@ -46,7 +46,7 @@ impl Shore {
         Digest::of(&self.bytes)
     }
 
-    /// Returns how often the file was read, as a multiple of its size.
+    /// Returns how many bytes were read from the disk, as a multiple of the file's size.
     fn times_read(&self) -> f64 {
         self.source_cache.bytes_read() as f64 / self.bytes.len() as f64
     }
@@ -75,7 +75,7 @@ async fn read(source: &Source, expected: &[u8], range: std::ops::Range<u64>, pau
     }
 }
 
-/// Waits until a condition holds that another task fulfils.
+/// Waits until another task makes a condition true.
 async fn until(what: &str, holds: impl Fn() -> bool) {
     for _ in 0..2000 {
         if holds() {
@@ -222,7 +222,7 @@ async fn hashing_stops_with_the_last_handle_and_goes_on_with_the_next() {
     read(&source, &shore.bytes, 0..12 * MIB, Duration::ZERO).await;
     until("hashed half", || shore.hashed(&source) >= 24).await;
     drop(source);
-    // Reads that have started continue without their reader, so the test waits for them.
+    // Reads that have started continue although their reader was dropped, so the test waits for them.
     until("ended all reads", || shore.source_cache.0.disks.are_idle()).await;
     let read_so_far = shore.source_cache.bytes_read();
     assert_eq!(shore.cached(), 0);

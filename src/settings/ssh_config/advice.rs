@@ -1,4 +1,4 @@
-//! The typed values of an ssh config for a host.
+//! The values of the ssh config for a host, converted into their types.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::settings::problems::Diagnostic;
 use crate::settings::ssh_host::AgentChoice;
 use crate::settings::values;
 
-/// The files' values for a host; `None` for missing ones.
+/// The values of the ssh config files for a host; `None` for missing values.
 #[derive(Clone, Debug, Default)]
 pub(in crate::settings) struct Advice {
     pub(in crate::settings) address: Option<String>,
@@ -29,12 +29,12 @@ pub(in crate::settings) struct Advice {
     pub(in crate::settings) alive_interval: Option<Duration>,
     pub(in crate::settings) alive_count: Option<usize>,
     pub(in crate::settings) connect_timeout: Option<Duration>,
-    /// Each value by its keyword, with its description: `Port 2222 (/home/ann/.ssh/config:3)`.
+    /// The keyword and the description of each value, such as `Port 2222 (/home/ann/.ssh/config:3)`.
     pub(in crate::settings) said: Vec<(&'static str, String)>,
     pub(in crate::settings) unheeded: Vec<String>,
 }
 
-/// Converts the values that were found into their types.
+/// Converts the gathered values into their types.
 pub(super) fn of(gathered: Gathered, asked: &Asked<'_>) -> Result<Advice, Trouble> {
     let mut said = Said { gathered: &gathered, said: Vec::new() };
     let address = said.one("HostName", |text| host_name(text, asked))?;
@@ -66,7 +66,7 @@ pub(super) fn of(gathered: Gathered, asked: &Asked<'_>) -> Result<Advice, Troubl
     Ok(advice)
 }
 
-/// A reader of values that records their descriptions.
+/// Reads gathered values, and records their descriptions.
 struct Said<'a> {
     gathered: &'a Gathered,
     said: Vec<(&'static str, String)>,
@@ -139,7 +139,7 @@ fn none_or_time(text: &str) -> Result<Option<Duration>, Diagnostic> {
     if text == "none" { Ok(None) } else { words::time(text).map(|time| Some(time).filter(|time| !time.is_zero())) }
 }
 
-/// The values that replace tokens and `~` in this query.
+/// The values that replace `%` tokens and `~` for the host of this query.
 struct Here<'a> {
     asked: &'a Asked<'a>,
     tokens: Vec<(char, String)>,

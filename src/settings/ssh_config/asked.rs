@@ -1,4 +1,4 @@
-//! The query to the ssh config files, and places in them.
+//! The query for a host's values in the ssh config files, and the places of lines and problems in these files.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ impl fmt::Display for Spot {
     }
 }
 
-/// A problem of a file, and its place.
+/// A problem in an ssh config file, and its place.
 #[derive(Clone, Debug)]
 pub(in crate::settings) struct Trouble {
     pub(in crate::settings) spot: Spot,
@@ -32,18 +32,18 @@ pub(in crate::settings) struct Trouble {
 #[derive(Clone, Debug)]
 pub(in crate::settings) struct Source {
     pub(in crate::settings) file: PathBuf,
-    /// The directory of relative `Include` paths.
+    /// The directory at which relative paths of `Include` start.
     pub(in crate::settings) beside: PathBuf,
     /// Whether the file must exist.
     pub(in crate::settings) required: bool,
-    /// Whether the file must belong to us or root, and be writable for nobody else.
+    /// Whether the file must belong to this user or root, and be writable by nobody else.
     pub(in crate::settings) guarded: bool,
 }
 
-/// The query, with the values known without the files.
+/// The query: the host, and values that are known without the files.
 #[derive(Clone, Debug)]
 pub(in crate::settings) struct Asked<'a> {
-    /// The host as written.
+    /// The host as written in the settings or in `ProxyJump`.
     pub(in crate::settings) host: &'a str,
     /// The user and port that take precedence over the files.
     pub(in crate::settings) user: Option<&'a str>,

@@ -15,8 +15,8 @@ pub(super) fn split(line: &str) -> Result<Option<(String, Vec<String>)>, Diagnos
     Ok(Some((keyword.to_ascii_lowercase(), words)))
 }
 
-/// Splits a text into words at blanks. Quotes of either kind protect blanks, a backslash escapes quotes, blanks and
-/// itself, and a word that begins with `#` begins a comment.
+/// Splits a text into words at blanks. Blanks in single or double quotes don't split words. A backslash escapes quotes,
+/// blanks and itself. A word that begins with `#` begins a comment.
 fn words(text: &str) -> Result<Vec<String>, Diagnostic> {
     let mut words = Vec::new();
     let mut chars = text.chars().peekable();

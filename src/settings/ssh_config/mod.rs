@@ -1,12 +1,12 @@
 //! `ssh_config`: reads a host's values from the files of OpenSSH's client, with OpenSSH's rules.
 //!
 //! The existing crates are not used, because they don't report the file and line of a value or of an error, which
-//! people need. The rules, as in OpenSSH 9.2:
+//! people need. The rules are those of OpenSSH 9.2:
 //!
-//! - The user's file comes before the system's, and the first value applies; all values of `IdentityFile` and
-//!   `CertificateFile` apply. Of `ProxyJump` and `ProxyCommand`, the first one applies.
-//! - `Host` takes patterns, and `!` negates one; `Match` takes `all`, `host`, `originalhost`, `user` and `localuser`. A
-//!   `Match` with any other condition never matches here, which is reported.
+//! - The user's file is read before the system's. The first value of a keyword applies, but all values of
+//!   `IdentityFile` and `CertificateFile` do. Of `ProxyJump` and `ProxyCommand`, only the one that comes first applies.
+//! - `Host` takes patterns, and `!` negates a pattern. `Match` takes the conditions `all`, `host`, `originalhost`,
+//!   `user` and `localuser`. A `Match` with any other condition never matches here, which is reported.
 //! - `Include` takes globs, relative to `~/.ssh` or `/etc/ssh`, at most sixteen levels deep.
 //! - Keywords without a meaning for us are ignored. Ignored keywords that would change the server or the login are
 //!   reported.
@@ -21,7 +21,7 @@ pub(super) use advice::Advice;
 pub(super) use asked::{Asked, Source, Spot, Trouble};
 pub(super) use words::{Hop, Jump, jump};
 
-/// Returns the files' values for a host.
+/// Returns the values of the ssh config files for a host.
 ///
 /// # Errors
 /// The first error in any line of any file that is read.

@@ -16,7 +16,7 @@ use crate::settings::problems::Diagnostic;
 /// Maximum depth of nested includes, the same as in OpenSSH.
 const DEEPEST: usize = 16;
 
-/// Size limit of a file, larger than any real one.
+/// Maximum number of bytes that are read from a file; real files are smaller.
 const LONGEST: u64 = 4 << 20;
 
 /// The supported keywords, as OpenSSH writes them.
@@ -38,7 +38,7 @@ const HEEDED: [&str; 15] = [
     "ConnectTimeout",
 ];
 
-/// Unsupported keywords that would change the server or the login, and the alternatives.
+/// Unsupported keywords that would change the server or the login, each with its alternative.
 const TOLD: [(&str, &str); 11] = [
     ("AddressFamily", "give an address of that family as HostName"),
     ("BindAddress", "the system's routes decide"),
@@ -53,7 +53,7 @@ const TOLD: [(&str, &str); 11] = [
     ("StrictHostKeyChecking", "HostKeyPolicy of the vessel applies"),
 ];
 
-/// The words of a keyword, and their place.
+/// The words that follow a keyword, and their place.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) words: Vec<String>,
@@ -115,7 +115,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads one file; `within` tells whether the including block applies to the host.
+    /// Reads one file. `within` tells whether the block with the `Include` of this file applies to the host; it is
+    /// `true` for a file that is not included.
     fn file(&mut self, source: &Source, within: bool, depth: usize) -> Result<(), Trouble> {
         let shared: Arc<Path> = Arc::from(source.file.as_path());
         let Some(text) = text_of(source, &shared)? else { return Ok(()) };
@@ -246,7 +247,8 @@ fn found_by(pattern: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     files.collect::<Result<_, _>>().map_err(|e| no_glob(&e))
 }
 
-/// Returns the file's text; `None` if it doesn't exist and isn't required. Comments may be in any encoding.
+/// Returns the file's text; `None` if the file doesn't exist and isn't required. Invalid UTF-8 is accepted, because
+/// comments may be in any encoding.
 fn text_of(source: &Source, file: &Arc<Path>) -> Result<Option<String>, Trouble> {
     let trouble = |message: String, remedy: &str| Trouble {
         spot: Spot { file: file.clone(), line: 1 },

@@ -16,7 +16,7 @@ pub(in crate::settings) struct Hop {
 /// A `ProxyJump`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::settings) enum Jump {
-    /// A direct connection, even if the ssh config has hops.
+    /// A direct connection, even if the ssh config names hops.
     None,
     /// Through these hops, the nearest first.
     Through(Vec<Hop>),
@@ -36,7 +36,7 @@ fn hop(text: &str) -> Result<Hop, Diagnostic> {
     let (user, place) = plain.rsplit_once('@').map_or((None, plain), |(user, place)| (Some(user), place));
     let no_hop =
         || Diagnostic::new("invalid hop", "expected [user@]host[:port], several of them separated by commas, or none");
-    // The text is not shown, because it may contain a misplaced password.
+    // The diagnostic does not repeat the text, because it may contain a misplaced password.
     if user.is_some_and(|user| user.is_empty() || user.contains(':')) {
         return Err(no_hop());
     }
@@ -77,7 +77,7 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, Diagnostic> {
     }
 }
 
-/// Replaces tokens, which are `%` and a letter, by their values.
+/// Replaces tokens, which consist of `%` and a letter, with their values. `%%` stands for `%`.
 pub(super) fn expand(text: &str, tokens: &[(char, String)]) -> Result<String, Diagnostic> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();

@@ -39,7 +39,7 @@ pub struct Document {
     /// The budgets of the settings.
     #[serde(default)]
     pub budgets: Vec<BudgetStatus>,
-    /// The ledger's file.
+    /// The ledger.
     pub ledger: LedgerStatus,
     /// The disks that hold the ledger and the directories, each once, the ledger's disk first.
     #[serde(default)]
@@ -145,7 +145,7 @@ pub struct BudgetStatus {
     /// The priorities that may use the reserve, separated by commas; `null` without `BudgetReserve`.
     #[serde(default)]
     pub reserve_for: Option<String>,
-    /// `open`, `reserve` (only the reserve is left) or `spent`.
+    /// The state of the budget: `open`, `reserve` (only the reserve is left) or `spent`.
     #[serde(default)]
     pub state: String,
 }

@@ -32,8 +32,8 @@ pub struct VesselStatus {
     /// The directories with files for the vessel, in the order in which they are sent.
     #[serde(default)]
     pub queues: Vec<QueueStatus>,
-    /// The rate of the path to the vessel, in bytes per second, as measured now or within the last 24 h; `null` if it
-    /// was not measured. Never above the rate limit that applies now.
+    /// The rate of the path to the vessel, in bytes per second, as measured now or within the last 24 h, but at most
+    /// the rate limit that applies now. If the rate was not measured, this limit, or `null` without a limit.
     #[serde(default)]
     pub carries: Option<u64>,
     /// Number of deliveries that failed and wait for the next attempt, without the parked ones.
@@ -124,7 +124,7 @@ pub struct QueueStatus {
 pub struct WayStatus {
     /// The name of the link, or the address.
     pub name: String,
-    /// Whether the vessel is connected over this way.
+    /// Whether the connection to the vessel uses this way.
     pub carries: bool,
     /// Why this way is used, and not a better one; `null` if it is not used.
     pub why: Option<String>,
@@ -188,7 +188,7 @@ pub enum LinkState {
     Away,
     /// The vessel's window is closed, so there is no connection to it.
     Closed,
-    /// The vessel is not served until a person resumes it.
+    /// A person paused the vessel; it is not served until the pause ends.
     Paused,
     /// The program doesn't run.
     Off,

@@ -4,7 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 300;
 const HEIGHT = 64;
 const HEAD = 4;
-// A line over less than a minute would be a stroke at the edge.
+// Minimum width of the chart in seconds. Less than a minute of values would otherwise be a stroke at the edge.
 const LEAST = 60;
 
 function make(name, attributes) {
@@ -13,7 +13,8 @@ function make(name, attributes) {
   return element;
 }
 
-// A chart that shows at most `reach` values; `show` draws them anew.
+// Creates a chart of the last `reach` values, one per second. `shown` formats a value for the caption. Call `show` of
+// the result to draw new values.
 export function chart(reach, shown) {
   const svg = make("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", class: "chart", role: "img" });
   const area = make("path", { fill: "currentColor", "fill-opacity": "0.18" });

@@ -1,4 +1,4 @@
-// Orders: the token, the question before an order, and what came of it.
+// Gives orders: keeps the token, asks for confirmation, sends the order and shows its result.
 
 import { at, element, say, text } from "/words.js";
 
@@ -8,7 +8,8 @@ let listeners = [];
 
 export const mayOrder = () => granted;
 
-// Calls `act` whenever orders become possible, and when one was carried out, as long as `root` is on the page.
+// Calls `act` after each check of the access and after each order that the server accepted, as long as `root` is on the
+// page.
 export function onOrders(act, root) {
   listeners.push({ act, root });
 }
@@ -39,7 +40,7 @@ at("unlock").addEventListener("submit", async (event) => {
 
 let clearing = 0;
 
-// Shows what came of an order.
+// Shows the result of an order for 8 s, or for 30 s if it failed.
 export function tell(words, failed) {
   const told = at("told");
   told.hidden = false;
@@ -71,7 +72,7 @@ function field(label, input) {
   return element("p", "field", name, input);
 }
 
-// Asks before an order is given. `pausing` asks for the end of a pause and a note, too.
+// Asks for confirmation before an order is given. With `pausing`, also asks for the end of the pause and a note.
 export function ask({ title, words, verb, order, done, pausing }) {
   const dialog = at("ask");
   say(at("ask-title"), title);

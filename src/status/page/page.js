@@ -1,4 +1,4 @@
-// The status page: the fleet, one vessel, or the queue, as the address after # says.
+// The status page: shows the fleet, one vessel or the queue, depending on the part of the address after #.
 
 import { at, between, button, bytes, count, element, fill, say, text, vesselLink } from "/words.js";
 import { askAccess, mayOrder, onOrders, pauseDirectory, resumeDirectory } from "/orders.js";
@@ -7,7 +7,7 @@ import { openVessel, patched } from "/vessel.js";
 import { queueList } from "/queue.js";
 
 let fleet = null;
-// When the fleet's document came, by the clock of the browser.
+// Time at which the last document arrived, by the clock of the browser.
 let came = 0;
 // Closes the view that is open.
 let close = () => {};
@@ -105,7 +105,8 @@ function summary() {
   return words.join("; ");
 }
 
-// What was shown last, by the list: lists of things that did not change stay, but for their ages.
+// For each list, a key of the content that was drawn last. A list is drawn again only if its content has changed, and
+// every 10 s to update the ages.
 const drawn = new Map();
 
 function list(id, key, items, none) {
@@ -161,7 +162,7 @@ function route() {
 
 addEventListener("hashchange", () => {
   route();
-  // The reading of a screen reader, and the keyboard, go on in the new view.
+  // Moves the focus, so that a screen reader and the keyboard continue in the new view.
   at("main").focus({ preventScroll: true });
   scrollTo(0, 0);
 });
@@ -176,7 +177,7 @@ addEventListener("keydown", (event) => {
   }
 });
 
-// ---- what comes in ----
+// ---- events from the server ----
 
 function listen() {
   const events = new EventSource("/api/changes");
@@ -189,7 +190,7 @@ function listen() {
   events.addEventListener("trouble", (event) => say(at("summary"), event.data));
   events.addEventListener("error", () => {
     say(at("summary"), "No answer from contentmonster; retrying …");
-    // A refusal is not tried again by itself.
+    // The browser does not reconnect by itself after the server has refused a connection.
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
   });
 }
@@ -198,5 +199,5 @@ onOrders(showFleet);
 listen();
 askAccess().catch(() => {});
 route();
-// Ages go on although nothing changes.
+// Redraws every second, because ages change even without new data.
 setInterval(() => document.hidden || showFleet(), 1000);

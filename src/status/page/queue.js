@@ -1,12 +1,14 @@
-// A list of waiting files, page by page, with a search: the queue of a vessel, or of all.
+// A list of waiting files, loaded page by page, with a search: the queue of one vessel or of all vessels.
 
 import { bytes, between, button, duration, element, say, text, vesselLink } from "/words.js";
 import { forgetFile, mayOrder, onOrders, retryFile } from "/orders.js";
 
 const PAGE = 50;
-// So many files are shown at most, so that the memory of the page is bounded. The first ones go when more are shown.
+// Maximum number of files in the list, to bound the page's memory. Beyond it, the first files are removed when more are
+// shown.
 const MOST = 1000;
-// A search through a long queue is answered in parts, some of them empty. So many are asked for at a time.
+// Maximum number of requests for one page of the list: the server answers a search through a long queue in parts, some
+// of them empty.
 const PARTS = 40;
 const STATES = [["", "all"], ["waiting", "waiting"], ["held", "held"], ["sending", "sending"], ["put-off", "postponed"], ["parked", "parked"]];
 const WORDS = { waiting: "waits", held: "is held", sending: "is being sent", "put-off": "postponed", parked: "parked" };
@@ -40,7 +42,7 @@ function row(entry, now, withVessel) {
   return item;
 }
 
-// The list. `vessel` names the vessel whose files are listed; without it, all are.
+// Creates the list. `vessel` names the vessel whose files are listed; without it, the files of all vessels are listed.
 export function queueList(vessel, title) {
   const root = element("section", "queue");
   const heading = text("h2", "", title);
@@ -85,7 +87,8 @@ export function queueList(vessel, title) {
     return answer.json();
   }
 
-  // Loads the first page, or with `on` the next one. An answer that comes after a newer question is dropped.
+  // Loads the first page, or with `on` the next one. With `quiet`, shows no progress. Drops the answer to a request if
+  // a newer request was made.
   async function load(on, quiet) {
     const mine = ++asked;
     let [from, found, parts, now] = [on ? after : null, [], 0, null];
@@ -117,13 +120,14 @@ export function queueList(vessel, title) {
 
   const find = element("label", "find", "Search ", search);
   root.append(element("div", "bar", heading, filters, find), list, note, more, first);
-  // A button that was used vanishes with its line, so the focus goes to the search.
+  // After an order, the button that was used vanishes with its line, so the focus moves to the search.
   onOrders(() => {
     if (list.contains(document.activeElement)) search.focus();
     load(false);
   }, root);
   load(false);
-  // The first page is kept up to date; one that somebody has paged through, or is typing in, stays as it is.
+  // Reloads the list, unless further pages were loaded or the page is hidden. A list that has the focus is not
+  // replaced.
   const refresh = () => { if (!cursors && !document.hidden) load(false, true); };
   return { root, refresh, focus: () => search.focus() };
 }

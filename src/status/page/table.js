@@ -1,10 +1,10 @@
-// The table of the fleet: a line for each vessel, those in trouble first, the others by their groups.
+// The table of the fleet: a line for each vessel, first the vessels in trouble, then the others by their groups.
 
 import { about, at, button, bytes, element, files, say, set, text, vesselLink } from "/words.js";
 
 // Ranks below this one mean trouble; see `Rank` in status/rank.rs.
 const FINE = 3;
-// With more vessels than this, a group without trouble begins folded.
+// With more vessels than this, the sections of groups are folded at first.
 const MANY = 15;
 const FILTERS = [
   ["all", "All", () => true],
@@ -77,7 +77,8 @@ function body(key) {
   return made;
 }
 
-// Puts vessels into sections: those in trouble, then each group. A vessel is in the last of its groups.
+// Divides the vessels into sections: first the vessels in trouble, then one section for each group. A vessel with
+// several groups is in the section of the last one.
 function sections(vessels) {
   const all = new Map();
   const worst = vessels.filter(([, vessel]) => vessel.rank < FINE);
@@ -118,7 +119,7 @@ function draw() {
   const shown = all.filter(([name, vessel]) => wanted(vessel) && matches(name, vessel, words));
   shown.sort(([, a], [, b]) => a.rank - b.rank || a.order - b.order);
   const found = sections(shown);
-  // What somebody looks for is not folded away.
+  // While a search or a filter is active, no section is folded.
   const looking = words.length > 0 || show !== "all";
   for (const [key, made] of bodies) if (!found.has(key)) made.root.remove();
   let place = table.tHead.nextElementSibling;
@@ -159,7 +160,7 @@ for (const [key, words] of FILTERS) {
 }
 at("search").addEventListener("input", draw);
 
-// Shows the vessels of the fleet, whose `at` is the time by the clock of the program.
+// Shows the vessels of the fleet. `fleet.at` is the current time by the program's clock.
 export function showVessels(fleet) {
   known = fleet;
   draw();

@@ -1,4 +1,5 @@
-// One vessel: why its files wait, what is sent, its queue, what it received, its throughput and its log lines.
+// The view of one vessel: why its files wait, the running transfers, the queue, the delivered files, the throughput and
+// the log lines.
 
 import { between, button, bytes, duration, element, fact, files, fill, link, say, set, text } from "/words.js";
 import { mayOrder, onOrders, pause, resume, retry } from "/orders.js";
@@ -7,7 +8,7 @@ import { queueList } from "/queue.js";
 
 const REACH = 300;
 
-// Applies a JSON merge patch (RFC 7396).
+// Applies a JSON merge patch (RFC 7396) to `target`, which may be changed, and returns the result.
 export function patched(target, patch) {
   if (patch === null || typeof patch !== "object" || Array.isArray(patch)) return patch;
   const made = target !== null && typeof target === "object" && !Array.isArray(target) ? target : {};
@@ -58,7 +59,8 @@ function showOrders(view, vessel) {
   if (!paused) view.orders.append(" ", button("Retry now", () => retry(vessel.name)));
 }
 
-// When the vessel's window opens, or what holds back the directories with files for it, and until when.
+// Describes when the vessel's window opens or, if it is open, why and until when directories with files for the vessel
+// are held back.
 function windowOf(vessel, now) {
   if (vessel.opens) return `opens in ${between(now, vessel.opens)}`;
   const what = ({ opens, held }) => {
@@ -205,7 +207,7 @@ async function loadHistory(view, on) {
   else fill(view.history, items, "Nothing yet.");
 }
 
-// Opens a vessel's view below `place`; returns what closes it.
+// Opens a vessel's view in `place`, and returns a function that closes the view.
 export function openVessel(name, place) {
   const view = make(name);
   place.replaceChildren(view.root);
@@ -230,7 +232,7 @@ export function openVessel(name, place) {
   let acknowledged = null;
   const seldom = () => {
     view.queue.refresh();
-    // The history is asked for only when there is something new.
+    // Requests the history only if the number of acknowledged files has changed.
     if (known.vessel?.acknowledged.files === acknowledged) return;
     acknowledged = known.vessel?.acknowledged.files ?? null;
     if (!view.history.contains(document.activeElement)) loadHistory(view, false).catch(() => {});

@@ -1,6 +1,6 @@
-// Words for numbers and times, and elements made of them.
+// Formats numbers and times as text, and makes elements of them.
 //
-// File names are hostile input. Text gets into the page as text (textContent) and in no other way.
+// File names are hostile input, so text is inserted into the page only as text (textContent), never as HTML.
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
@@ -22,7 +22,7 @@ export function duration(seconds) {
   return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
 }
 
-// A duration in one unit, which seldom changes: for tables with many lines.
+// Formats a duration with one unit, so that the text seldom changes: for tables with many lines.
 export function about(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;
@@ -31,7 +31,7 @@ export function about(seconds) {
   return `${Math.floor(whole / 86400)} d`;
 }
 
-// Times come as milliseconds since 1970, or as RFC 3339.
+// Converts a time to milliseconds since 1970. The server sends times in this unit or as RFC 3339.
 export const ms = (time) => (typeof time === "number" ? time : Date.parse(time));
 export const between = (from, to) => duration((ms(to) - ms(from)) / 1000);
 export const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
@@ -52,7 +52,7 @@ export function text(name, className, words) {
   return made;
 }
 
-// Writes only what has changed, so that a selection or a screen reader is not disturbed.
+// Sets an element's text only if it has changed, so that a selection or a screen reader is not disturbed.
 export function say(node, words) {
   if (node.textContent !== words) node.textContent = words;
 }
@@ -77,14 +77,14 @@ export function link(words, to) {
 
 export const vesselLink = (name) => link(name, `#vessel/${encodeURIComponent(name)}`);
 
-// A list of facts: a term and its value. Returns the value's element.
+// Adds a term with an empty value to a list of facts. Returns the value's element.
 export function fact(list, name) {
   const value = document.createElement("dd");
   list.append(element("div", "", text("dt", "", name), value));
   return value;
 }
 
-// Replaces the children of a list, but not of one that holds the focus: a button must not vanish under a finger.
+// Replaces the children of a list, unless the list has the focus: a button that is about to be used must not vanish.
 export function fill(list, items, none) {
   if (list.contains(document.activeElement)) return;
   if (items.length) {

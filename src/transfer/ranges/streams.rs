@@ -1,15 +1,15 @@
-//! The ranges that parts hold as compressed streams.
+//! The ranges of a file that parts hold as compressed streams.
 //!
-//! Such a part can't be truncated, so it counts whole or not at all. An unfinished one is continued, because the same
-//! range gives the same stream.
+//! A compressed part can't be truncated, so it counts whole or not at all. An unfinished stream is continued, because
+//! compressing the same range again gives the same stream.
 
 use super::{Piece, RangeMap};
 use crate::names::Stream;
 
 impl RangeMap {
-    /// Takes a range of at most `most` bytes as a part that does not grow, so that it can be compressed: an unfinished
-    /// one first. Towards the end of the file, the ranges are shorter, so that all `takers` finish at about the same
-    /// time. Returns `None` if nothing can be taken.
+    /// Takes a range as a part that does not grow, so that it can be compressed: first the range of an unfinished
+    /// stream, otherwise a missing range of at most `most` bytes. Towards the end of the file, the ranges are shorter,
+    /// so that all `takers` finish at about the same time. Returns `None` if nothing can be taken.
     pub(crate) fn take_whole(&mut self, takers: usize, (least, most): (u64, u64)) -> Option<Piece> {
         if let Some((start, (stream, bytes))) = self.unfinished.pop_first() {
             self.taken += 1;
@@ -36,7 +36,7 @@ impl RangeMap {
         !self.streams.is_empty() || !self.unfinished.is_empty()
     }
 
-    /// Returns whether compressed streams wait for the rest of their bytes.
+    /// Returns whether the vessel has compressed streams that are not complete.
     pub(crate) fn has_unfinished(&self) -> bool {
         !self.unfinished.is_empty()
     }
@@ -55,8 +55,8 @@ impl RangeMap {
         self.unfinished.insert(stream.start, (stream, bytes));
     }
 
-    /// Takes compressed parts back: those among the complete ones before `end`, and all unfinished ones. They count as
-    /// being uploaded until they are given as pieces without bytes.
+    /// Removes compressed parts from the map: the complete ones before `end`, and all unfinished ones. Their ranges
+    /// count as being uploaded until the caller passes the pieces to [`RangeMap::give`] without any bytes.
     pub(crate) fn withdraw_streams(&mut self, end: u64) -> Vec<(Piece, Stream)> {
         let later = self.streams.split_off(&end);
         let complete: Vec<Stream> = std::mem::replace(&mut self.streams, later).into_values().collect();
@@ -71,7 +71,8 @@ impl RangeMap {
     }
 }
 
-/// Returns how many of the `length` bytes of a range count as sent, once `has` bytes of its stream of `bytes` are.
+/// Returns how many of the `length` bytes of a range count as sent, once `has` of the `bytes` bytes of its stream are
+/// sent.
 pub(crate) fn expanded_share(length: u64, has: u64, bytes: u64) -> u64 {
     let share = u128::from(length) * u128::from(has) / u128::from(bytes.max(1));
     u64::try_from(share).unwrap_or(length).min(length)

@@ -100,7 +100,7 @@ fn who_has_nothing_left_takes_half_of_what_another_has_reserved() {
     while rest.range.end < size {
         rest = taken_whole(&mut ranges, 1).unwrap();
     }
-    // All ranges are taken, so the slow uploader's reserve is halved until the halves are too short.
+    // All ranges are taken, so the slow uploader's reserve is halved again and again, until the halves are too short.
     let reserved = ranges.reserved.bytes();
     let over = taken_whole(&mut ranges, 1).unwrap();
     assert!(over.range.end - over.range.start >= reserved / 2, "{over:?} of {reserved}");
@@ -253,7 +253,7 @@ proptest! {
                 let mut piece = working.swap_remove(fate as usize % working.len());
                 while fates.next().unwrap_or(1) % 4 > 0 && ranges.lengthen(&mut piece) {}
                 prop_assert!(piece.next || piece.range.end - piece.range.start <= longest);
-                // The fates run out at some point, so later pieces are always uploaded completely.
+                // When the random numbers run out, pieces are uploaded completely, so that the loop ends.
                 let uploaded = (piece.range.end - piece.range.start) * fates.next().unwrap_or(100) / 100;
                 let end = piece.range.start + uploaded;
                 if piece.next {

@@ -1,4 +1,5 @@
-//! Runs single requests, each with one or few system calls for a name in an open directory. Links are never followed.
+//! Carries out the requests for a target on this host, each by one or few system calls for a name in an open directory.
+//! Links are never followed.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,14 +20,14 @@ use super::mount_roots::At;
 use super::refused;
 use crate::transport::sftp::{Attrs, OpenFlags, SftpError, Space};
 
-/// How many bytes are copied at once if the kernel can't copy between the two files.
+/// How many bytes are copied at once if the kernel can't copy directly from one file to the other.
 const PIECE: usize = 256 << 10;
 const PERMISSIONS: u32 = 0o7777;
 /// The bits of [`OpenFlags`] for `SSH_FXF_CREAT`, `SSH_FXF_TRUNC` and `SSH_FXF_EXCL`.
 const CREATE: u32 = 0x08;
 const TRUNCATE: u32 = 0x10;
 const EXCLUSIVE: u32 = 0x20;
-/// How often the creation of a file is retried if another process creates a file of the same name again.
+/// How often the creation of a file is retried if another process repeatedly creates a file of the same name.
 const TRIES: usize = 3;
 
 type Done<T> = Result<T, SftpError>;
@@ -49,8 +50,8 @@ pub(super) fn open(at: &At<'_>, flags: OpenFlags, mode: u32) -> Done<File> {
     if has(CREATE | EXCLUSIVE) {
         return make(at, mode);
     }
-    // Other users who can write to the directory may have created an existing file or link of this name, so the
-    // existing file or link is removed instead of truncated.
+    // Another user who can write to the directory may have created a file or link of this name, so an existing file or
+    // link is removed instead of truncated.
     if has(CREATE | TRUNCATE) {
         return make_anew(at, mode);
     }
@@ -90,8 +91,8 @@ fn make_anew(at: &At<'_>, mode: u32) -> Done<File> {
     made
 }
 
-/// Returns whether data may be written to an open file: it must be a regular file with an owner that new files get, and
-/// must not have a second name through which another user can access it.
+/// Returns whether data may be written to an open file: it must be a regular file with the same owner as files that
+/// this process creates, and must not have a second name through which another user can access it.
 fn is_ours(at: &At<'_>, file: &File) -> Done<bool> {
     let found = file.metadata().map_err(refused)?;
     Ok(found.is_file() && found.nlink() <= 1 && at.owners.have(&found))
@@ -109,7 +110,7 @@ pub(super) fn look_at_file(file: &File) -> Done<Attrs> {
     Ok(attrs(found.len(), (found.uid(), found.gid()), found.mode(), times))
 }
 
-/// Returns attributes in the form that SFTP has, except that times before 1970 and after 2106 are possible.
+/// Returns attributes as SFTP reports them, but also with times before 1970 and after 2106.
 fn attrs(size: u64, owner: (u32, u32), mode: u32, times: (i64, i64)) -> Attrs {
     Attrs { size: Some(size), owner: Some(owner), mode: Some(mode), times: Some(times), kind: None }
 }
@@ -130,8 +131,8 @@ pub(super) fn set(at: &At<'_>, set: &Attrs) -> Done<()> {
     if !matches!(FileType::from_raw_mode(found.st_mode), FileType::RegularFile | FileType::Directory) {
         return Err(errno(Errno::LOOP));
     }
-    // This path refers to the open file even if its name now belongs to another file, and using it requires no
-    // permission to read the file.
+    // This path refers to the open file even if another file has its name now. Using it requires no permission to read
+    // the file.
     let opened = format!("/proc/self/fd/{}", opened.as_raw_fd());
     // The owner must be set first, because changing the owner clears mode bits.
     if let Some((user, group)) = set.owner {
@@ -262,7 +263,7 @@ pub(super) fn copy(
         let most = usize::try_from(length).unwrap_or(usize::MAX);
         let copied = match copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), most) {
             Ok(copied) => copied,
-            // The file system does not support copying, or not between these two files.
+            // The file system supports no copying by the kernel, or not between these two files.
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 let bytes = read(from, from_offset, most.min(PIECE))?.unwrap_or_default();
                 to.write_all_at(&bytes, to_offset)?;

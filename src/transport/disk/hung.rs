@@ -1,6 +1,6 @@
 //! Records local targets that were given up because their disk does not answer. A system call on such a disk can't be
-//! cancelled. Until the call returns, no further request is made to the target, because the request would block as
-//! well, and must not start before the first call has finished.
+//! cancelled. Until the call returns, no further request is made to the target: the request would block as well, and it
+//! must not start before the first call has finished.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -13,7 +13,8 @@ use crate::settings::LocalTarget;
 /// The interval at which a waiting caller checks whether the abandoned system calls have returned.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// How many threads were given up and still wait for a system call, by the directories of the target.
+/// The number of threads that were given up and still wait for a system call. The key is the list of the target's
+/// directories.
 static GIVEN_UP: LazyLock<Mutex<HashMap<Vec<PathBuf>, usize>>> = LazyLock::new(Mutex::default);
 
 fn given_up() -> MutexGuard<'static, HashMap<Vec<PathBuf>, usize>> {
@@ -70,7 +71,7 @@ impl Hung {
         Ok(())
     }
 
-    /// Records that no caller waits for the thread any more.
+    /// Records that the thread is given up: no caller waits for it any more.
     pub(super) fn is_given_up(&self) {
         let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
         if *stand == Stand::Asks {

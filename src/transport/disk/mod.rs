@@ -1,9 +1,9 @@
 //! A target on this host, where the kernel takes the role of an SFTP server.
 //!
 //! [`Disk`] accepts the same requests as [`Sftp`](super::sftp::Sftp), and answers like OpenSSH's server, with the same
-//! status codes. Like an SFTP server, one thread handles the requests in the order in which they were sent: a rename
-//! whose caller stops waiting still happens before any later request. A disk that hangs blocks only this thread.
-//! Flushing takes long and needs no order, so it runs on other threads.
+//! status codes. As in an SFTP server, one thread handles the requests in the order in which they were sent: even if a
+//! caller stops waiting for its rename, the rename happens before any later request. A disk that hangs blocks only this
+//! thread. Flushing takes long and needs no order, so it runs on other threads.
 
 mod act;
 mod hung;
@@ -149,8 +149,8 @@ async fn beside<T: Send + 'static>(
 }
 
 impl Disk {
-    /// Opens the directories of a target. Later, a warning is logged when the disk does not answer for longer than
-    /// `patience`.
+    /// Opens the directories of a target, for at most `patience`. Later, logs a warning when the disk does not answer
+    /// for longer than `patience`.
     ///
     /// # Errors
     /// [`ConnectError::Away`] when a directory is missing or the disk does not answer.
@@ -353,7 +353,7 @@ impl Disk {
 }
 
 /// Checks the target's directories periodically, so that a removed disk is noticed before it is needed. If the disk
-/// does not answer for long, ends the target, as a connection to a silent vessel ends.
+/// does not answer for long, marks the target as no longer usable, as a connection to a silent vessel is ended.
 async fn watch(queue: Queue, patience: Duration, hung: Hung) {
     while !queue.end.over.is_cancelled() {
         tokio::time::sleep(LOOK).await;

@@ -1,9 +1,9 @@
 //! The target directories of a local target. All requests operate inside them.
 //!
-//! Each directory must exist before any request, because a directory created in place of an unmounted disk would fill
-//! the wrong disk. Each directory must also keep its identity, because another directory appears at its path when a
-//! disk is unmounted. So every request opens its target directory first and compares the identity. No link inside a
-//! target directory is followed, because other users may be able to create links there that lead outside.
+//! Each directory must exist before any request: if a directory were created in place of an unmounted disk, the files
+//! would fill the wrong disk. Each directory must also keep its identity, because another directory appears at its path
+//! when a disk is unmounted. So every request opens its target directory first and compares the identity. No link
+//! inside a target directory is followed, because other users may be able to create links there that lead outside.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -32,14 +32,14 @@ struct Place {
     identity: Identity,
 }
 
-/// The target directories, with the identities that they had when they were found.
+/// The target directories, each with the identity that it had when [`MountRoots::find`] opened it.
 pub(super) struct MountRoots {
     places: Vec<Place>,
     owners: Owners,
 }
 
-/// The owners that files created by this process get: the user of this process, except on file systems such as FAT that
-/// give all files one owner.
+/// The owners of files that this process creates: its own user and, on a file system such as FAT that gives all files
+/// one owner, that owner.
 #[derive(Default)]
 pub(super) struct Owners(Mutex<HashSet<(u64, u32)>>);
 
@@ -51,7 +51,7 @@ impl Owners {
         }
     }
 
-    /// Returns whether a file has an owner that files created by this process get.
+    /// Returns whether a file has the same owner as files that this process creates there.
     pub(super) fn have(&self, found: &Metadata) -> bool {
         found.uid() == geteuid().as_raw() || self.noted().contains(&(found.dev(), found.uid()))
     }
@@ -105,8 +105,8 @@ impl MountRoots {
             }
             places.push(Place { path: path.to_owned(), identity });
         }
-        // Checks again, because if the disk was unmounted meanwhile, the directories that were found are below its
-        // mount point but not on the disk.
+        // Checks the mount again: if the disk was unmounted meanwhile, the directories found are below its mount point
+        // but not on the disk.
         mounted()?;
         Ok(Self { places, owners: Owners::default() })
     }
@@ -120,7 +120,7 @@ impl MountRoots {
     ///
     /// # Errors
     /// [`SftpError::Lost`] when the target directory is gone or was replaced. "No such file" when the path is outside
-    /// of all target directories or contains a link.
+    /// all target directories or contains a link.
     pub(super) fn at<'a>(&'a self, path: &'a [u8]) -> Result<At<'a>, SftpError> {
         let path = Path::new(OsStr::from_bytes(path));
         let holding = self.places.iter().filter(|place| path.starts_with(&place.path));

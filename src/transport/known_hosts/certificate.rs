@@ -7,8 +7,8 @@ use russh::keys::{Algorithm, Certificate, HashAlg};
 
 use crate::names::host_pattern;
 
-/// Checks whether a host certificate from a trusted CA is valid for `host` at the time `now`. The error is the reason why
-/// it is not. Does not check that the CA is trusted.
+/// Checks whether a host certificate is valid for `host` at the time `now`. The error is the reason why the certificate
+/// is not valid. Does not check that its CA is trusted.
 pub(super) fn acceptable(certificate: &Certificate, host: &str, now: SystemTime) -> Result<(), String> {
     let host = host.to_ascii_lowercase();
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

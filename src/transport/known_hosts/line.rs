@@ -45,8 +45,8 @@ pub(super) fn names(host: &str, port: u16) -> Vec<String> {
 
 /// Parses one line of a `known_hosts`. Returns `None` for an empty line or a comment.
 ///
-/// `ssh_key` accepts only single spaces and fails for a comment that is not UTF-8, so only the relevant fields are
-/// passed to it.
+/// `ssh_key` accepts only single spaces between fields and fails for a comment that is not UTF-8, so only the fields
+/// before the comment are passed to it.
 pub(super) fn parse(line: &[u8]) -> Result<Option<Entry>, &'static str> {
     let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).peekable();
     let wanted = match fields.peek() {

@@ -72,7 +72,7 @@ pub enum Verdict {
     },
     /// A trusted CA signed the certificate, but the certificate is not acceptable, and the key inside it is unknown.
     Refused {
-        /// The flaw of the certificate, as the end of a sentence: "it expired ...".
+        /// The flaw of the certificate, such as "the certificate has expired; is the clock right?".
         reason: String,
     },
 }
@@ -95,7 +95,7 @@ impl KnownHosts {
         known
     }
 
-    /// Parses the content of a file of this name.
+    /// Parses `text` as the content of the file `file`.
     #[cfg(any(test, fuzzing))]
     pub(super) fn of(file: &Path, text: &[u8]) -> Self {
         let mut known = Self::default();
@@ -143,7 +143,7 @@ impl KnownHosts {
     /// Returns the types of this host's known keys, in the order of the files, without duplicates. The type of an RSA
     /// key is `Rsa { hash: None }`.
     ///
-    /// A client that requests these types first is shown a key that it can compare with a known key.
+    /// If a client requests these types first, the host shows a key that the client can compare with a known key.
     pub fn key_types(&self, host: &str, port: u16) -> Vec<Algorithm> {
         for name in names(host, port) {
             let mut types = Vec::new();

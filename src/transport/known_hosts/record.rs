@@ -10,7 +10,7 @@ use russh::keys::PublicKey;
 
 use super::line::names;
 
-/// Appends a line for this key to `file`, in one write. Creates a missing directory (0700) and file (0600).
+/// Appends a line for `key` to `file`, in one write. Creates a missing directory (mode 0700) and a missing file (0600).
 ///
 /// # Errors
 /// When `host` contains characters that a line does not allow (spaces, commas, wildcards), or the file can't be

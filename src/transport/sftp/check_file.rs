@@ -13,13 +13,14 @@ use crate::digest::Digest;
 /// The only hash algorithm that is requested, and accepted in a reply.
 const ALGORITHM: &[u8] = b"sha256";
 
-/// The name of the extension. Some replies begin with it.
+/// The name of the extension. Some servers begin their replies with it.
 const NAME: &[u8] = b"check-file";
 
 /// Returns whether the vessel may know the extension.
 ///
-/// The extension belongs to later versions of SFTP. Their servers list it in `supported2`, which they do not send in a
-/// session of version 3. ProFTPD knows it in all versions, but announces only the versions.
+/// The extension belongs to later versions of SFTP. Servers of these versions list it in `supported2`, which they do
+/// not send in a session of version 3. ProFTPD knows the extension in all versions, but announces only the versions
+/// that it supports.
 pub(crate) fn may_know(extensions: &HashMap<String, String>) -> bool {
     let is_named = |(name, value): (&String, &String)| {
         name.starts_with("check-file") || name.starts_with("supported") && value.contains("check-file")
@@ -40,9 +41,9 @@ pub(super) fn digest(body: Bytes) -> Option<Digest> {
 }
 
 impl Sftp {
-    /// Requests the vessel to hash `length` bytes of a file from an offset; a length of 0 means up to the end of the
-    /// file. The vessel may need `patience` for this request, in addition to the usual deadline. Returns `None` if the
-    /// reply has another form than the extension prescribes.
+    /// Requests the vessel to hash `length` bytes of a file from `offset` on; a length of 0 means up to the end of the
+    /// file. The reply may take longer than usual by `patience`. Returns `None` if the reply does not hold one SHA-256
+    /// in the format of the extension.
     ///
     /// The block size is always 0, which requests a single hash.
     pub(crate) async fn check_file(

@@ -26,11 +26,11 @@ pub struct Greeting {
     pub landmarks: [Option<EarlyReply>; 2],
 }
 
-/// The pending reply to a request that was sent together with the greeting.
+/// The pending reply to a request that was sent together with our SSH_FXP_INIT.
 pub struct EarlyReply(Pending);
 
-/// Returns the first requests of a session on a long path with this round-trip time. A server that does not know the
-/// extension rejects it as unsupported.
+/// Returns the requests that are sent together with our SSH_FXP_INIT if the round-trip time is long. A server that does
+/// not know the extension for limits rejects this request as unsupported.
 pub(super) fn early(round_trip: Duration) -> Early {
     let fields = |text: &[u8]| {
         let mut fields = BytesMut::new();

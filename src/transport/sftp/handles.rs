@@ -1,5 +1,5 @@
-//! Limits how many files are open at once on a vessel: to the number that the vessel announces, or to a number that
-//! works.
+//! Limits how many files are open at once on a vessel. The limit is the number that the vessel announces, or a lower
+//! number that was found by failed opens.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// How long the opening of a file waits at most for other files to be closed. Bounded, because callers that hold one
-/// file and wait for another one would otherwise wait for each other forever.
+/// How long the opening of a file waits at most for other files to be closed. The wait is bounded, because callers that
+/// each hold one file and wait for another one could otherwise wait for each other forever.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// After this many successful opens in a row, a limit that was lowered after a failed open grows by one.
 const GROW_AFTER: usize = 256;
@@ -65,7 +65,7 @@ impl Handles {
         enters
     }
 
-    /// Waits until another file may be opened, or until [`PATIENCE`] is over.
+    /// Waits until another file may be opened, at most for [`PATIENCE`].
     pub(super) async fn enter(self: &Arc<Self>) -> Counted {
         let waiting = async {
             loop {
@@ -76,7 +76,8 @@ impl Handles {
                 changed.await;
             }
         };
-        // Exceeds the limit, because callers that each hold one file could otherwise wait for each other forever.
+        // After this time the limit is exceeded, because callers that each hold one file could otherwise wait for each
+        // other forever.
         if timeout(PATIENCE, waiting).await.is_err() {
             self.state().open += 1;
         }

@@ -1,4 +1,5 @@
-//! The start of SFTP on a channel: our greeting with the requests sent together with it, and the vessel's greeting.
+//! The start of SFTP on a channel: sends our greeting (SSH_FXP_INIT) and the early requests, and receives the vessel's
+//! greeting.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -37,7 +38,7 @@ impl Early {
 }
 
 /// Sends `packets`, which begin with our greeting, and waits for the vessel's greeting. Returns the extensions that the
-/// vessel announced, and leaves in `arrived` what came after its greeting.
+/// vessel announced. `arrived` then holds the bytes that arrived after the vessel's greeting.
 pub(super) async fn greet(
     reader: &mut russh::ChannelReadHalf,
     writer: &russh::ChannelWriteHalf<Msg>,

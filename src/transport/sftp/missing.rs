@@ -1,5 +1,5 @@
-//! Recognizes "no such file" on servers that report it as an unspecific failure. Such a server is identified by a query
-//! for a name that certainly does not exist.
+//! Recognizes "no such file" on servers that report it as an unspecific failure. To learn how a server reports it,
+//! queries a name that certainly does not exist.
 
 use futures_util::future::join;
 use tokio::sync::OnceCell;
@@ -10,8 +10,8 @@ use super::{Sftp, SftpError};
 const FAILURE: u32 = 4;
 const NO_SUCH_FILE: u32 = 2;
 
-/// The messages of unspecific failures with which the server answers queries for a missing name. Empty if the server
-/// has a status code for a missing name.
+/// The messages of the unspecific failures with which the server answers queries for a missing name. Empty if the
+/// server uses a specific status code for a missing name.
 #[derive(Default)]
 pub(super) struct Missing(OnceCell<Vec<String>>);
 
@@ -23,7 +23,7 @@ impl Sftp {
         if answer.as_ref().is_err_and(SftpError::is_not_found) {
             return answer;
         }
-        // Boxed, because every lookup would reserve memory for this step, which happens once.
+        // Boxed, because otherwise the future of every query would reserve memory for this step, which happens once.
         let words = self.missing.0.get_or_try_init(|| Box::pin(self.ask_for_nothing())).await?;
         if words.contains(&without_path(message, path)) {
             return Err(SftpError::Status { code: NO_SUCH_FILE, message: String::new() });
@@ -48,7 +48,7 @@ impl Sftp {
     }
 }
 
-/// Returns a message in lower case, without the path that it may quote.
+/// Returns a message in lower case, without the path, which the server may have quoted in it.
 fn without_path(message: &str, path: &[u8]) -> String {
     message.replace(&*String::from_utf8_lossy(path), "").to_ascii_lowercase()
 }

@@ -1,5 +1,5 @@
-//! An SFTP version 3 client. Names and handles are bytes, status codes are kept, and many requests can be in flight at
-//! once.
+//! An SFTP version 3 client. It keeps names and handles as bytes, passes on the vessel's status codes, and has many
+//! requests in flight at once.
 //!
 //! [`Sftp`] has one method for each request that this program makes. This module does not depend on deliveries.
 
@@ -97,9 +97,9 @@ impl Sftp {
     /// returns the vessel's greeting.
     ///
     /// `timeouts` holds the deadline for the start, and the time after which a vessel without any reply counts as
-    /// silent. The second time does not include the time that the transfer of the bytes in flight needs. `steady` says
-    /// whether the congestion control keeps its sending rate when packets are lost. `long` is the round-trip time if the
-    /// path is long and the server accepts requests with the greeting; the first requests are then sent with it.
+    /// silent; the time that the bytes in flight need on the link is added to it. `steady` says whether the congestion
+    /// control keeps its sending rate when packets are lost. `long` is the round-trip time if it is long and the server
+    /// accepts requests together with our greeting; the first requests are then sent with the greeting.
     ///
     /// # Errors
     /// [`SftpError`] when the vessel has no SFTP, sends no SFTP greeting, or sends it too late.
@@ -135,7 +135,7 @@ impl Sftp {
         self.session.why_ended()
     }
 
-    /// Waits until a reply is pending.
+    /// Waits until at least one request is waiting for its reply.
     pub async fn asked(&self) {
         self.session.asked().await;
     }
@@ -211,7 +211,8 @@ impl Sftp {
         self.session.limit_window(bytes);
     }
 
-    /// Sets an upper bound of the payload bytes in flight, at once if nothing was measured yet.
+    /// Sets an upper bound of the payload bytes in flight. If nothing was measured yet, the window gets this size at
+    /// once.
     pub fn begin_with(&self, bytes: usize) {
         self.session.begin_with(bytes);
     }

@@ -23,8 +23,8 @@ impl Sftp {
     }
 
     /// Sends a request that opens a file or a directory, and returns the handle. If the vessel may have too many open
-    /// files, retries with a lower limit on open files. `new` is a path that must not exist yet: if it exists, many servers
-    /// report the same unspecific failure as for too many open files.
+    /// files, retries with a lower limit on open files. `new` is the path if it must not exist yet: for an existing
+    /// path, many servers report the same unspecific failure as for too many open files.
     pub(super) async fn opened(
         &self,
         kind: u8,
@@ -77,7 +77,7 @@ impl Sftp {
     /// waiting between the requests. Returns two results: the result of setting the attributes, and the result of flush
     /// and close.
     ///
-    /// The requests are sent one after the other, because joined futures may be polled in any order, and a request sent
+    /// The requests are sent one after the other, because joined futures may be polled in any order. A request sent
     /// after the close could reach another file to which the vessel gave the same handle.
     pub async fn finish(
         &self,

@@ -45,8 +45,8 @@ impl Sftp {
         status(self.on_path(kind::RMDIR, path, None).await?)
     }
 
-    /// Creates a symbolic link. OpenSSH expects the arguments in another order than the draft (section 4.1 of OpenSSH's
-    /// PROTOCOL file).
+    /// Creates a symbolic link. The arguments are in the order that OpenSSH expects, which is not that of the draft
+    /// (section 4.1 of OpenSSH's PROTOCOL file).
     pub async fn symlink(&self, target: &[u8], link: &[u8]) -> Result<(), SftpError> {
         status(self.session.request(kind::SYMLINK, Bytes::new(), |out| put_two(out, target, link)).await?)
     }

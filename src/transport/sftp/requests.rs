@@ -21,12 +21,12 @@ const LARGEST_WRITE: u64 = 256 * 1024;
 /// The lowest link rate, in bytes per second, that is assumed when judging whether a reply is overdue.
 const SLOWEST: u64 = 4 * 1024;
 
-/// A slow reply may take this many times `Timeout`, because the vessel may have to write the whole file to an object
-/// store first, or to flush a slow disk. SSH keepalives detect a dead host meanwhile.
+/// The reply to a slow request may take this many times `Timeout`, because the vessel may first have to write the whole
+/// file to an object store, or to flush a slow disk. SSH keepalives detect a dead host meanwhile.
 const SLOW: u32 = 6;
 
-/// The link may be down if there was no progress for the longer of two times: `SILENCE`, or `SILENT_ROUND_TRIPS` round
-/// trips.
+/// The link may be down after a time without progress: `SILENCE` or `SILENT_ROUND_TRIPS` round trips, whichever is
+/// longer.
 const SILENCE: Duration = Duration::from_secs(2);
 const SILENT_ROUND_TRIPS: u32 = 8;
 
@@ -40,11 +40,12 @@ pub(super) struct Outgoing {
 struct Waiting {
     reply: oneshot::Sender<Reply>,
     payload: u64,
-    /// When the request was sent; `None` if its reply also waits for the start of the vessel's SFTP server.
+    /// When the request was sent. `None` for a request that was sent together with the greeting: its reply also waits
+    /// for the start of the vessel's SFTP server, so it does not measure the round-trip time.
     asked: Option<Instant>,
     /// Whether the reply may take long, because the vessel waits for its disk or object store first.
     slow: bool,
-    /// How much longer than other replies this one may take, because the vessel reads a whole file first.
+    /// How much longer than usual this reply may take, because the vessel has to read a whole file first.
     patience: Duration,
     /// Counts the payload as in flight until the reply arrives, even if the caller drops the request earlier.
     _in_flight: Option<InFlight>,
@@ -55,9 +56,10 @@ struct State {
     unanswered_bytes: u64,
     /// The number of pending requests whose replies may take long ([`Waiting::slow`]).
     slow: usize,
-    /// When a reply last arrived, the channel last accepted bytes, or a request was last sent while none was pending.
+    /// The time of the last progress: a reply arrived, the channel accepted bytes, or a request was sent while none was
+    /// pending.
     moved: Instant,
-    /// When the current wait for the next confirmation of payload began.
+    /// When the wait for the next confirmation of payload began.
     waiting_since: Instant,
     rate: Rate,
 }
@@ -104,15 +106,15 @@ pub(super) struct Shared {
     /// Cancelled after `ended` is set, while the state is locked, so that no request can be added after the pending
     /// requests failed.
     pub(super) over: CancellationToken,
-    /// A weak sender, because the session must end when the last handle of it is dropped.
+    /// A weak sender, because the session must end when its last handle is dropped.
     outgoing: mpsc::WeakSender<Outgoing>,
     /// Notified when a request is sent while none was pending, so that no timer runs for an idle session.
     begun: Notify,
 }
 
 impl Shared {
-    /// Creates the shared state, with the requests that were sent together with the greeting: `early` holds the
-    /// senders of their replies.
+    /// Creates the shared state. `early` holds the senders for the replies to the requests that were sent together with
+    /// the greeting.
     pub(super) fn new(
         outgoing: &mpsc::Sender<Outgoing>,
         window: Window,
@@ -187,8 +189,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Sends a request to the writer. Requests are sent in the order in which the calls return. The reply may take longer
-    /// than other replies by `patience`.
+    /// Passes a request to the writer. Requests are sent in the order in which the calls return. The reply may take
+    /// longer than usual by `patience`.
     pub(super) async fn send(
         self: &Arc<Self>,
         outgoing: &mpsc::Sender<Outgoing>,
@@ -222,7 +224,7 @@ impl Shared {
         Ok(Pending { answer, shared: self.clone() })
     }
 
-    /// Waits until a reply is pending.
+    /// Waits until at least one request is waiting for its reply.
     pub(super) async fn asked(&self) {
         loop {
             let mut begun = std::pin::pin!(self.begun.notified());
@@ -263,8 +265,8 @@ impl Shared {
         (silent > timeout + state.patience() + on_the_way).then_some(silent)
     }
 
-    /// Returns whether replies are pending and there was no progress for longer than round-trip time and rate explain,
-    /// so that the link may be down.
+    /// Returns whether replies are pending and there was no progress for longer than the round-trip time and the rate
+    /// can explain. The link may then be down.
     pub(super) fn is_silent(&self) -> bool {
         let patience = SILENCE.max(self.window.round_trip() * SILENT_ROUND_TRIPS);
         let state = self.state();
@@ -301,8 +303,7 @@ impl Shared {
         if let (0, Some(asked)) = (waiting.payload, waiting.asked) {
             self.window.note_round_trip(now - asked);
         }
-        // The caller may have stopped waiting. The reply was still counted above, and a handle in the reply must be
-        // closed.
+        // If the caller has stopped waiting, a handle in the reply must be closed. The reply was already counted above.
         if let Err(Reply::Handle(handle)) = waiting.reply.send(reply) {
             self.close_unused(handle);
         }

@@ -1,4 +1,5 @@
-//! An SFTP session with many requests in flight over one channel. It handles packets, not the meaning of requests.
+//! An SFTP session with many requests in flight over one channel. It handles packets and does not interpret the
+//! requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -93,7 +94,7 @@ impl Session {
         self.send_patiently(kind, payload, fill, Duration::ZERO).await
     }
 
-    /// Sends a request like [`send`](Self::send), whose reply may take longer than other replies by `patience`.
+    /// Sends a request as [`send`](Self::send) does, but the reply may take longer than usual by `patience`.
     pub(crate) async fn send_patiently(
         &self,
         kind: u8,
@@ -104,7 +105,7 @@ impl Session {
         self.shared.send(&self.outgoing, (kind, payload, patience), fill).await
     }
 
-    /// Waits until a reply is pending.
+    /// Waits until at least one request is waiting for its reply.
     pub(crate) async fn asked(&self) {
         self.shared.asked().await;
     }
@@ -134,7 +135,8 @@ impl Session {
         self.shared.window.limit(bytes);
     }
 
-    /// Sets an upper bound of the payload bytes in flight, at once if nothing was measured yet.
+    /// Sets an upper bound of the payload bytes in flight. If nothing was measured yet, the window gets this size at
+    /// once.
     pub(crate) fn begin_with(&self, bytes: usize) {
         self.shared.window.begin_with(bytes);
     }

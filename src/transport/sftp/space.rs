@@ -19,11 +19,11 @@ pub struct Space {
     pub fs_id: u64,
 }
 
-/// The maximum number of bytes that are left free for others.
+/// The maximum number of bytes that are left free for other users.
 const MARGIN: u64 = 64 << 20;
 
 impl Space {
-    /// Returns how many bytes are left free for others: 1% of the file system, but at most 64 MiB.
+    /// Returns how many bytes are left free for other users: 1% of the file system, but at most 64 MiB.
     pub fn margin(&self) -> u64 {
         (self.total / 100).min(MARGIN)
     }
@@ -33,7 +33,7 @@ impl Space {
         bytes.saturating_add(self.margin()) <= self.free
     }
 
-    /// Returns whether not even a small file can be written.
+    /// Returns whether even a small file can't be written.
     pub fn takes_nothing(&self) -> bool {
         self.read_only || self.free_files == 0 || self.free <= self.margin()
     }

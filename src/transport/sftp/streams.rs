@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use super::SftpError;
 use super::requests::{Outgoing, Shared};
 
-/// Small packets are sent together up to this size in bytes, so that a burst of requests does not become a burst of SSH
-/// packets.
+/// Small packets are collected up to this size in bytes and sent together, so that a burst of requests does not become
+/// a burst of SSH packets.
 const GATHER: usize = 32 * 1024;
 
 /// Writes the queued requests until the session ends.
@@ -53,7 +53,7 @@ pub(super) async fn write_all(
     let _ = writer.close().await;
 }
 
-/// Reads replies, and ends the session when the channel ends, or when a reply is overdue.
+/// Reads replies, and ends the session when the channel ends or a reply is overdue.
 pub(super) async fn read_all(mut reader: russh::ChannelReadHalf, mut arrived: BytesMut, shared: Arc<Shared>) {
     let mut look = tokio::time::interval(Duration::from_millis(500));
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,9 +1,9 @@
-//! Limits the payload bytes in flight to about the amount that keeps the path full.
+//! Limits the payload bytes in flight (the window) to about the amount that keeps the path full.
 //!
 //! A window that is too small leaves the link idle while replies are on their way. A window that is too large makes
 //! bytes queue before the link: a small file that is sent later waits behind these bytes, and they are lost when the
-//! link breaks. The window is therefore the measured acknowledgement rate times the round-trip time. This module
-//! handles only bytes and time.
+//! link breaks. So the size of the window follows from the measured acknowledgement rate and the round-trip time. This
+//! module handles only bytes and time.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,25 +12,26 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// The lower bound, the initial size and the upper bound of the window, in bytes. OpenSSH grants a channel 2 MiB, and
-/// the upper bound is twice that size, so that the channel stays full while another 2 MiB are on their way.
+/// The lower bound, the initial size and the upper bound of the window, in bytes. The upper bound is twice the 2 MiB
+/// that OpenSSH grants a channel, so that the channel stays full while another 2 MiB are on their way.
 const LEAST: usize = 64 << 10;
 const FIRST: usize = 256 << 10;
 const MOST: usize = 4 << 20;
-/// The rate of a path, in bytes per second, that is assumed before the first measurement.
+/// The rate, in bytes per second, that is assumed before the first measurement.
 const FIRST_RATE: f64 = 3e6;
-/// How many round trips the window covers; `STEADY_ROUND_TRIPS` applies to congestion control that keeps its sending
-/// rate when packets are lost. A lost packet is sent again within one or two more round trips, and no later packet is
-/// acknowledged before that. Steady congestion control would fill a smaller window meanwhile, and the missing
-/// acknowledgements would shrink the window after each loss.
+/// How many round trips the window covers. `STEADY_ROUND_TRIPS` applies to steady congestion control, which keeps its
+/// sending rate when packets are lost. A lost packet is sent again within one or two more round trips, and no later
+/// packet is acknowledged before that. With a smaller window, steady congestion control would have to stop meanwhile,
+/// and the missing acknowledgements would shrink the window after each loss.
 const ROUND_TRIPS: u32 = 2;
 const STEADY_ROUND_TRIPS: u32 = 4;
-/// The growth over all earlier counts from which on the window is doubled.
+/// The window is doubled if the latest rate is at least this many times as high as the highest earlier rate.
 const GROWS: f64 = 1.25;
 /// Time that the window covers in addition to the round trips, because vessels reply in bursts and disks pause.
 const SLACK: Duration = Duration::from_millis(250);
 /// The minimum duration of one count of acknowledged bytes, how many counts are kept, and over how many successive
-/// counts a rate is averaged. After a loss, no bytes are acknowledged for a round trip, and then all of them at once.
+/// counts a rate is averaged. The average is needed because after a loss no bytes are acknowledged for a round trip,
+/// and then all of them at once.
 const MEASURE: Duration = Duration::from_millis(50);
 const REMEMBERED: usize = 16;
 const IN_A_ROW: usize = 4;
@@ -44,8 +45,8 @@ const LEAST_WRITE: u64 = 32 << 10;
 pub(super) struct Window {
     steady: bool,
     fill: Arc<Fill>,
-    /// Locked by the write that enters the window next. The other writes wait for the lock in the order in which they
-    /// came.
+    /// Locked by the write that enters the window next. The other writes wait for the lock in the order of their
+    /// arrival.
     turn: tokio::sync::Mutex<()>,
     answered: AtomicU64,
     state: Mutex<State>,
@@ -70,20 +71,20 @@ struct State {
     bytes: u64,
     /// Counts of acknowledged bytes, each with the seconds that they took; the latest count is last.
     counts: VecDeque<(f64, f64)>,
-    /// The upper bound that was set from outside, in bytes.
+    /// The upper bound of the window in bytes, as set by [`Window::limit`].
     most: usize,
 }
 
 impl State {
     /// Returns the highest recent rate in bytes per second. Used with steady congestion control, where a pause in the
-    /// acknowledgements says little about the path.
+    /// acknowledgements does not mean that the path has become slower.
     fn best_rate(&self) -> f64 {
         let counts: Vec<_> = self.counts.iter().copied().collect();
         counts.windows(STEADY_IN_A_ROW.min(counts.len())).map(rate).fold(0.0, f64::max)
     }
 
-    /// Returns whether the latest rate is much higher than all before it: a connection that doubles its rate with each
-    /// round trip needs a window for the next rate.
+    /// Returns whether the latest rate is much higher than all rates before it. A connection that doubles its rate with
+    /// each round trip needs a window for the next rate.
     fn grows(&self) -> bool {
         let mut latest = self.counts.iter().rev().map(|count| rate(std::slice::from_ref(count)));
         let now = latest.next().unwrap_or_default();
@@ -157,8 +158,8 @@ impl Window {
         self.fill.bytes().size
     }
 
-    /// Waits until `bytes` more fit into the window. A write that is larger than the window goes alone. Returns `None`
-    /// when the session has ended.
+    /// Waits until `bytes` more fit into the window. A write that is larger than the window is sent while no other
+    /// bytes are in flight. Returns `None` when the session has ended.
     pub(super) async fn enter(&self, bytes: usize) -> Option<InFlight> {
         let _turn = self.turn.lock().await;
         loop {
@@ -186,7 +187,7 @@ impl Window {
         self.state().most = bytes.clamp(LEAST, MOST);
     }
 
-    /// Sets an upper bound like [`Window::limit`], and at once if nothing was measured yet.
+    /// Sets an upper bound like [`Window::limit`]. If nothing was measured yet, the window gets this size at once.
     pub(super) fn begin_with(&self, bytes: usize) {
         let mut state = self.state();
         state.most = bytes.clamp(LEAST, MOST);
@@ -206,7 +207,8 @@ impl Window {
         }
         state.round_trip = round_trip;
         if state.counts.is_empty() {
-            // BBR starts slowly, so its window stays small: later requests on the channel wait behind a window.
+            // BBR starts slowly, so its window keeps the initial size: later requests on the channel wait until the
+            // bytes before them are sent.
             let wanted = (round_trip.as_secs_f64() * FIRST_RATE) as usize;
             self.resize(if self.steady { FIRST } else { wanted.clamp(FIRST, MOST / 2) });
         }
@@ -225,7 +227,8 @@ impl Window {
         (self.size() as u64 / WRITES).max(LEAST_WRITE)
     }
 
-    /// Returns about how many bytes are sent in one round trip, which is half of the window.
+    /// Returns half of the window in bytes. This is about the amount that is sent in one round trip (two with steady
+    /// congestion control).
     pub(super) fn worth_a_file(&self) -> u64 {
         self.size() as u64 / 2
     }
@@ -264,7 +267,7 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// Fills a new window, and returns the bytes in flight.
+    /// Fills a new window, and returns the bytes in flight, which leave the window when they are dropped.
     async fn fill(window: &Window) -> Vec<InFlight> {
         let mut held = Vec::new();
         for _ in 0..FIRST / LEAST {
@@ -323,7 +326,7 @@ mod tests {
             now += Duration::from_millis(500);
             window.answered(bytes, now);
         }
-        // 800 kB/s, twice 4 round trips and the slack: nobody knows how long it goes on.
+        // The window is sized for 800 kB/s, twice 4 round trips and the slack, because the rate may double again.
         assert!(window.size() > 2_000_000, "{}", window.size());
     }
 

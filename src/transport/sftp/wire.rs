@@ -103,7 +103,7 @@ pub struct Attrs {
     /// Access and modification time in whole seconds since 1970. SFTP can express times from 1970 to 2106; other times
     /// are not sent.
     pub times: Option<(i64, i64)>,
-    /// The file type that other requests found if `mode` does not contain it. Never sent.
+    /// The file type as other requests found it, for a `mode` without a file type. Never sent.
     pub kind: Option<Kind>,
 }
 

@@ -1,6 +1,6 @@
 //! Lists the keys and certificates of the SSH agent, and signs with them.
 //!
-//! The SSH library can also list the keys, but returns no key if it fails to parse one of them.
+//! The SSH library can also list the keys, but it returns none of them if it fails to parse one.
 
 use std::path::Path;
 
@@ -59,7 +59,7 @@ fn identity(blob: &[u8], comment: String) -> Option<AgentIdentity> {
     Some(AgentIdentity::PublicKey { key, comment })
 }
 
-/// A signer for a certificate that is in a file, while the private key is in the agent.
+/// A signer for a certificate from a file, whose private key is in the agent.
 pub(super) struct Holder<'a> {
     pub(super) agent: &'a mut AgentClient<UnixStream>,
     pub(super) key: &'a PublicKey,

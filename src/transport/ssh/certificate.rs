@@ -1,4 +1,4 @@
-//! User certificates in files: finds them next to their keys, checks them, and signs for them.
+//! User certificates in files: finds them next to their keys, checks them, and signs with their keys.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,8 +47,7 @@ pub(super) fn flaw(certificate: &Certificate, user: &str) -> Option<String> {
         return Some("has expired; have it signed again".into());
     }
     let principals = certificate.valid_principals();
-    // This reason is not certain, because a vessel with `AuthorizedPrincipalsFile` decides itself which principals it
-    // accepts.
+    // This reason is not certain, because a vessel with `AuthorizedPrincipalsFile` may accept other principals.
     (!principals.is_empty() && principals.iter().all(|name| name != user))
         .then(|| format!("is for {:?}, not for {user:?}", principals.join(", ")))
 }

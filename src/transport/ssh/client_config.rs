@@ -14,11 +14,13 @@ use super::endpoint::Endpoint;
 use super::host_key::HostKeys;
 use crate::settings::Compression;
 
-/// Round-trip time from which on SSH may compress with `Compression = auto`; it would slow a shorter, fast link down.
+/// The round-trip time from which on a path counts as long. With `Compression = auto`, SSH compresses only on long
+/// paths, because compression would slow a shorter, fast link down.
 pub(super) const LONG: Duration = Duration::from_millis(20);
 
-/// Returns whether SSH compresses on a connection to an endpoint; `took` is how long connecting to it took. With `auto`,
-/// only the connection to the vessel itself is compressed, if it is long and the vessel can't expand files.
+/// Returns whether SSH compresses on a connection to an endpoint; `took` is how long connecting to it took. With
+/// `auto`, only the connection to the vessel itself is compressed, if the path is long and the vessel can't expand
+/// files.
 pub(super) fn wants_zlib(endpoint: &Endpoint, environment: &SshEnvironment, took: Duration) -> bool {
     match endpoint.vessel().compression {
         Compression::No => false,
@@ -50,7 +52,7 @@ pub(super) fn config(endpoint: &Endpoint, zlib: bool, host_keys: Option<&HostKey
                 cipher::AES_192_CTR,
                 cipher::AES_128_CTR,
             ]),
-            // The other zlib variant would decompress data of a peer that is not authenticated yet.
+            // The other variant, `zlib`, would decompress data of a peer that is not authenticated yet.
             compression: Cow::Borrowed(if zlib {
                 &[compression::ZLIB_LEGACY, compression::NONE]
             } else {

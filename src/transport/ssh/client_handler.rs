@@ -29,7 +29,7 @@ pub(super) struct Notes {
     pub(super) hung_up: bool,
     /// The banner that the vessel sent before the login.
     pub(super) banner: Option<String>,
-    /// The line with which the server introduced itself.
+    /// The line with the SSH version that the server sent.
     pub(super) server: Vec<u8>,
     /// The cipher in use.
     pub(super) cipher: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct Notes {
     pub(super) compression: bool,
     /// The congestion control in use.
     pub(super) congestion: Congestion,
-    /// The socket, whose bytes are counted and with which the connection can be cut off.
+    /// The socket. It is used to count the connection's bytes and to cut the connection off.
     pub(super) socket: Option<Counted>,
 }
 
@@ -59,7 +59,8 @@ pub(super) struct ClientHandler {
     pub(super) notes: SharedNotes,
 }
 
-/// The SSH library would accept channels of these kinds from a vessel by default. Dropping `reply` rejects the channel.
+/// Implements callbacks that reject channels opened by a vessel. By default, the SSH library accepts channels of these
+/// kinds. Dropping `reply` rejects the channel.
 macro_rules! refuse_channel {
     ($($name:ident($($extra:ty),*);)*) => {$(
         async fn $name(

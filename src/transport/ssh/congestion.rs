@@ -1,8 +1,8 @@
 //! Selects the congestion control of a connection.
 //!
-//! The sender's choice matters on lossy links, where BBR is many times faster than the usual default of kernels. The
-//! congestion control is set for each socket, and the kernel lets an unprivileged process choose among the algorithms
-//! that are loaded and allowed.
+//! The sender's congestion control matters on lossy links, where BBR is many times faster than the usual default of
+//! kernels. It is set for each socket. The kernel lets an unprivileged process choose among the algorithms that are
+//! loaded and allowed.
 
 use std::io::ErrorKind;
 
@@ -81,7 +81,7 @@ mod tests {
         let (stream, _listener) = connected().await;
         let system = choose(&stream, &CongestionControl::System);
         assert!(!system.in_use.is_empty() && system.refused.is_none());
-        // Every kernel has reno and allows it to everybody.
+        // Every kernel has reno and lets every user choose it.
         let reno = choose(&stream, &CongestionControl::Named("reno".into()));
         assert_eq!((reno.in_use.as_str(), reno.refused), ("reno", None));
     }

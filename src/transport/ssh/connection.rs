@@ -117,8 +117,8 @@ impl Connection {
         notes.socket.as_ref().and_then(|socket| contentmonster_kernel::tcp_info(socket).ok())
     }
 
-    /// Returns the round-trip time if the path is long, and if the server is known to take SFTP requests together with
-    /// the greeting. Other servers might discard them.
+    /// Returns the round-trip time if it is long, there is no hop, and the server is known to accept SFTP requests that
+    /// are sent together with our SFTP greeting. Otherwise returns `None`; other servers might discard such requests.
     pub(crate) fn early_requests(&self) -> Option<Duration> {
         const KNOWN: [&[u8]; 2] = [b"SSH-2.0-OpenSSH", b"SSH-2.0-dropbear"];
         let is_known = |server: &[u8]| KNOWN.iter().any(|known| server.starts_with(known));
@@ -127,10 +127,11 @@ impl Connection {
         Some(Duration::from_micros(measured.into())).filter(|round_trip| *round_trip >= LONG)
     }
 
-    /// Sets the highest rate, in bytes per second, at which the kernel sends on the connection.
+    /// Sets the highest rate, in bytes per second, at which the kernel sends on the connection; `None` removes the
+    /// limit.
     pub(crate) fn limit_pace(&self, bytes_per_second: Option<u64>) {
         if let Some(socket) = &self.road().lock().socket {
-            // Without the limit, the kernel sends as it would have done anyway.
+            // An error is ignored, because the kernel then only sends without the limit.
             let _ = contentmonster_kernel::limit_pace(socket, bytes_per_second);
         }
     }
@@ -172,7 +173,7 @@ impl Connection {
         std::future::pending().await
     }
 
-    /// Cuts the connection off and discards unsent data, because the vessel must not receive the data later,
+    /// Cuts the connection off and discards unsent data. Otherwise the vessel could receive the data later,
     /// concurrently with the data of the next connection.
     pub(crate) fn abandon(&self) {
         let socket = self.road().lock().socket.take();
@@ -187,7 +188,8 @@ impl Connection {
     /// Sends a disconnect message to the vessel and the hops without waiting for a reply.
     pub(crate) async fn hang_up(&self) {
         if let Some(socket) = &self.road().lock().socket {
-            // The message is still sent after the connection was closed. The call fails only if it has already ended.
+            // Lets the kernel send the message even after the socket is closed. The call fails only if the connection
+            // has already ended.
             let _ = socket2::SockRef::from(socket).set_linger(None);
         }
         for session in std::iter::once(&self.vessel).chain(self.hops.iter().rev()) {
@@ -195,7 +197,7 @@ impl Connection {
         }
     }
 
-    /// Returns the notes of the endpoint that the TCP socket is connected to.
+    /// Returns the notes of the endpoint that the TCP socket is connected to: the first hop, or the vessel itself.
     fn road(&self) -> &SharedNotes {
         &self.hops.first().unwrap_or(&self.vessel).notes
     }

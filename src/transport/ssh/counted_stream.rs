@@ -22,7 +22,7 @@ impl Passed {
     }
 }
 
-/// The stream.
+/// A stream that adds the bytes passed through it to a [`Passed`].
 pub(super) struct CountedStream<S> {
     stream: S,
     passed: Arc<Passed>,

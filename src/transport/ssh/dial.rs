@@ -1,5 +1,5 @@
-//! Opens the stream to the first host of a route: a TCP connection, or a connection to a socket of this host through
-//! which the vessel has dialled in.
+//! Opens the stream to the first host of a route. The stream is a TCP connection, or a connection to a socket of this
+//! host through which the vessel has dialled in.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -23,10 +23,10 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const KNOCK: Duration = Duration::from_secs(1);
 const WAYS_KNOCK: Duration = Duration::from_millis(500);
 const IMPATIENT_KNOCK: Duration = Duration::from_millis(250);
-/// After this time, connection attempts without an answer are discarded and new ones begin.
+/// After this time, connection attempts without an answer are given up, and new ones begin.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Errors of the kernel for an interface that does not exist, or that this program may not choose.
+/// Error numbers of the kernel for an interface that does not exist, and for one that this program may not choose.
 const ENODEV: i32 = 19;
 const EPERM: i32 = 1;
 
@@ -116,8 +116,8 @@ async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectEr
     Err(unreachable(why))
 }
 
-/// Connects to an address, and starts another attempt after each interval `every`. The kernel alone repeats an attempt
-/// only after 1 s, 2 s, 4 s and so on, and would notice late that a link has returned.
+/// Connects to an address. Starts another attempt after each interval `every`, because the kernel alone repeats an
+/// attempt only after 1 s, 2 s, 4 s and so on, and would notice late that a link has returned.
 async fn knock(address: SocketAddr, link: Option<&Link>, every: Duration) -> std::io::Result<(TcpStream, Duration)> {
     let mut knocks = FuturesUnordered::new();
     loop {
@@ -157,7 +157,7 @@ fn with_link(error: &std::io::Error, link: Option<&Link>, endpoint: &Endpoint) -
     }
 }
 
-/// Adds to a network error which settings to check.
+/// Returns the text of a network error, followed by the settings to check if they may have caused it.
 fn with_settings(error: &std::io::Error, endpoint: &Endpoint) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => {
@@ -168,8 +168,8 @@ fn with_settings(error: &std::io::Error, endpoint: &Endpoint) -> String {
     }
 }
 
-/// Makes the kernel detect a dead link: it ends the connection if sent bytes or keepalives are not acknowledged. If this
-/// process ends unexpectedly, the kernel discards unsent data, because the vessel must not receive the data later,
+/// Makes the kernel detect a dead link: it ends the connection if sent bytes or keepalives are not acknowledged. If
+/// this process ends unexpectedly, the kernel discards unsent data. Otherwise the vessel could receive the data later,
 /// concurrently with the data of the next process.
 fn prepare(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;

@@ -1,4 +1,4 @@
-//! Notices that a vessel has dialled in anew: that the socket of its tunnel was created again.
+//! Detects that a vessel has dialled in again: the socket of its tunnel was created anew.
 //!
 //! A tunnel that has ended leaves its socket behind, and a tunnel whose link is dead may even accept connections on it.
 //! Only a new socket shows that the vessel is back. The socket is polled several times per second rather than watched,
@@ -20,7 +20,8 @@ type Identity = (u64, u64, i64, i64);
 pub struct DialIn(Vec<(PathBuf, Option<Identity>)>);
 
 impl DialIn {
-    /// Reads the identities of the sockets through which a vessel dials in, from its settings for each of its ways.
+    /// Reads the identities of the sockets through which a vessel dials in. `ways` holds the vessel's settings for each
+    /// of its ways (routes).
     pub async fn look(ways: &[&Vessel]) -> Self {
         let sockets: Vec<PathBuf> = ways.iter().filter_map(|it| it.ssh.socket().map(PathBuf::from)).collect();
         let mut seen = Vec::with_capacity(sockets.len());
@@ -31,7 +32,7 @@ impl DialIn {
         Self(seen)
     }
 
-    /// Waits until there is a socket other than those that were seen; forever for a vessel that is not behind a socket.
+    /// Waits until one of the sockets is created anew. Waits forever if the vessel does not dial in through a socket.
     pub async fn renewed(&self) {
         if self.0.is_empty() {
             return std::future::pending().await;

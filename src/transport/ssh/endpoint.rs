@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::settings::{SshHost, Vessel};
 
-/// An SSH server on a vessel's route, which consists of the hops, the nearest first, and the vessel; cheap to clone.
+/// An SSH server on a vessel's route, which consists of the hops (the nearest first) and finally the vessel. Cheap to
+/// clone.
 #[derive(Clone)]
 pub struct Endpoint {
     vessel: Arc<Vessel>,
@@ -24,7 +25,7 @@ impl Endpoint {
         Self { vessel: vessel.clone(), number: vessel.hops.len() }
     }
 
-    /// Returns the endpoints before this one.
+    /// Returns the hops before this endpoint, the nearest hop first.
     pub(super) fn before(&self) -> impl Iterator<Item = Self> + use<> {
         Self::all(&self.vessel).take(self.number)
     }
@@ -51,8 +52,8 @@ impl Endpoint {
         place_of(self.host())
     }
 
-    /// Returns the text that names the setting to change: a key of the vessel's section or, for a hop, also the ssh
-    /// config.
+    /// Returns the text that names the settings `keys` and where to change them: in the vessel's section or, for a hop,
+    /// also in the ssh config.
     pub(super) fn key_setting(&self, keys: &str) -> String {
         match &self.host().hop {
             None => format!("{keys} of [Vessel {}]", self.vessel.name),

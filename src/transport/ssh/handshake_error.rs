@@ -4,9 +4,9 @@ use super::client_handler::SharedNotes;
 use super::endpoint::Endpoint;
 use crate::transport::ConnectError;
 
-/// Explains a failed handshake with a server that sent `said` and no SSH version.
+/// Explains a failed handshake with a server that sent the text `said` instead of an SSH version.
 pub(super) fn no_version(endpoint: &Endpoint, said: &str, why: &str) -> String {
-    // These are from an SSH server that has too many connections.
+    // An SSH server sends these texts if it has too many connections.
     let is_busy = ["Exceeded MaxStartups", "Not allowed at this time"].iter().any(|text| said.starts_with(text));
     if is_busy {
         return format!("the server sent `{said}` instead of an SSH version ({why})");
@@ -33,8 +33,8 @@ pub(super) fn with_banner(why: String, notes: &SharedNotes) -> String {
     }
 }
 
-/// Appends to an error text the reason for the end of the connection that the SSH library reported only to its handler,
-/// if any.
+/// Appends to an error text, if known, the reason why the connection ended. The SSH library reports this reason only to
+/// its handler.
 pub(super) fn with_note(why: String, notes: &SharedNotes) -> String {
     let note = notes.lock().ended.clone();
     match note {

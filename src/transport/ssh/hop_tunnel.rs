@@ -1,8 +1,9 @@
-//! A stream through a hop: data goes over an SSH channel to the hop, and from there by TCP.
+//! A stream through a hop: an SSH channel carries the data to the hop, which forwards the data by TCP.
 //!
-//! The SSH library's own stream has a small, bounded inbox, which can deadlock: the inner session does not read while
-//! it writes, and while the inbox is full, the outer session stops and blocks all writes. The inbox of this module is
-//! unbounded. The windows of the inner channels and the number of pending requests keep it small.
+//! The SSH library's own stream has a small, bounded inbox, which can deadlock. The inner session (with the next
+//! endpoint) does not read while it writes. While the inbox is full, the outer session (with the hop) stops, which
+//! blocks all writes. So the inbox of this module is unbounded. The windows of the inner channels and the number of
+//! pending requests keep it small.
 
 use std::io;
 use std::pin::Pin;

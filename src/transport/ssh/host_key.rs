@@ -114,7 +114,7 @@ impl HostKeys {
         }
         match self.known.check(&name, port, &key) {
             Verdict::Known => Ok(()),
-            // The key may be in the file, or in one that a person can't see from here, so `trust` would be bad advice.
+            // The key may be in a file that contentmonster can't read, so the advice to run `trust` would be wrong.
             Verdict::Unknown if !self.known.unreadable.is_empty() => Err(self.refuse(
                 format!(
                     "shows the host key {} {fingerprint}, but {}",
@@ -191,7 +191,8 @@ impl HostKeys {
     /// configured. Returns the path of the file.
     ///
     /// # Errors
-    /// When no file is configured and there is no home directory, or when the file can't be written.
+    /// When `UserKnownHostsFile` names no file, when no file is configured and there is no home directory, or when the
+    /// file can't be written.
     pub fn record(&self, seen: &SeenKey) -> std::io::Result<std::path::PathBuf> {
         let (name, port) = self.known_as();
         let file = match &self.host().known_hosts {

@@ -1,14 +1,15 @@
-//! Counts the bytes that the connections to each vessel put on the link, for each way to the vessel.
+//! Counts the bytes that the connections to each vessel send and receive on the link, separately for each way (route)
+//! to the vessel.
 //!
-//! The kernel counts the payload bytes and the packets of a TCP connection, also those sent again. The headers of the
-//! packets are added as an estimate: 20 bytes of IPv4 or 40 bytes of IPv6, 20 bytes of TCP, and 12 bytes for timestamps
-//! if the connection uses them. Not included are options of single packets (selective acknowledgements after a loss),
-//! connection attempts that no host accepted, and what lower layers add (Ethernet, a VPN). With hops, only the connection
-//! to the first hop is on the link and is counted. For a vessel that dials in through a socket of this host, this program
-//! counts the bytes that pass to and from the socket.
+//! The kernel counts the payload bytes and the packets of a TCP connection, including retransmissions. The headers of
+//! the packets are added as an estimate: 20 bytes of IPv4 or 40 bytes of IPv6, 20 bytes of TCP, and 12 bytes for
+//! timestamps if the connection uses them. Not counted are options of single packets (selective acknowledgements after
+//! a loss), connection attempts that no host accepted, and the bytes of lower layers (Ethernet, a VPN). With hops, only
+//! the connection to the first hop is on the link and is counted. If a vessel dials in through a socket of this host,
+//! this program counts the bytes that pass to and from the socket.
 //!
-//! The counters of a connection are read at each query of the sums, and once more before its socket is closed, so that
-//! the bytes of a lost connection are counted too.
+//! The counters of a connection are read whenever the sums are queried, and once more before its socket is closed, so
+//! that the bytes of a lost connection are counted too.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -31,7 +32,7 @@ use crate::settings::Vessel;
 pub struct LinkMeters(Arc<Mutex<HashMap<WayOf, LinkMeter>>>);
 
 impl LinkMeters {
-    /// Returns the meter of the way that the settings of a vessel go over.
+    /// Returns the meter of the way over which these settings reach the vessel.
     pub fn on(&self, vessel: &Vessel) -> LinkMeter {
         self.of(vessel.name.clone(), vessel.way())
     }
@@ -40,7 +41,7 @@ impl LinkMeters {
         lock(&self.0).entry((vessel, way)).or_default().clone()
     }
 
-    /// Returns the bytes counted for each way so far, without ways on which none were counted.
+    /// Returns the bytes counted for each way so far. Leaves out ways on which no bytes were counted.
     pub fn all(&self) -> Vec<(WayOf, LinkBytes)> {
         let meters: Vec<_> = lock(&self.0).iter().map(|(way, meter)| (way.clone(), meter.clone())).collect();
         meters.into_iter().filter_map(|(way, meter)| Some((way, meter.bytes()?))).collect()
@@ -57,7 +58,7 @@ impl LinkMeters {
         (path.connections > 0).then_some(path)
     }
 
-    /// Returns the bytes counted on all ways to a vessel together; `None` if none were.
+    /// Returns the sum of the bytes counted on all ways to a vessel; `None` if no bytes were counted.
     pub fn sum(&self, vessel: &VesselName) -> Option<LinkBytes> {
         let meters: Vec<_> = {
             let all = lock(&self.0);
@@ -94,14 +95,14 @@ enum Source {
         /// Estimated bytes of the headers of one packet.
         header: u64,
     },
-    /// In this program, on their way to a socket of this host, which leads to the vessel's tunnel.
+    /// In this program, on their way to a socket of this host, from which the tunnel leads to the vessel.
     Socket(Arc<Passed>),
 }
 
 impl Open {
     fn read(&mut self) -> LinkBytes {
-        // The kernel keeps the counts of a closed connection until the socket is closed. If it fails to report them,
-        // the last ones stand.
+        // The kernel keeps the counts of a closed connection until the socket is closed. If the kernel fails to report
+        // them, the counts of the last query remain.
         let now = match &self.source {
             Source::Tcp { socket, header } => tcp_info(&**socket).ok().map(|info| on_the_link(&info, *header)),
             Source::Socket(passed) => Some(through_a_tunnel(passed.bytes())),
@@ -112,8 +113,8 @@ impl Open {
 }
 
 impl LinkMeter {
-    /// Returns the bytes counted so far; `None` if there were none, because no connection was made, the vessel is
-    /// reached without TCP, or the kernel doesn't count (before Linux 4.19).
+    /// Returns the bytes counted so far; `None` if there are none: no connection was made, the vessel is reached
+    /// without TCP, or the kernel doesn't count bytes (before Linux 4.19).
     pub fn bytes(&self) -> Option<LinkBytes> {
         let mut counts = lock(&self.0);
         let ended = counts.ended;
@@ -137,8 +138,8 @@ impl LinkMeter {
         Ok(self.counted(socket.clone(), Source::Tcp { socket, header }))
     }
 
-    /// Counts a connection to a socket of this host from now on, until the first returned value is dropped. The second
-    /// one counts the bytes that pass.
+    /// Counts a connection to a socket of this host from now on, until the returned [`Counted`] is dropped. The stream
+    /// must add the bytes that pass through it to the returned [`Passed`].
     pub(super) fn count_socket(&self, stream: &UnixStream) -> std::io::Result<(Counted, Arc<Passed>)> {
         let (socket, passed) = (Arc::new(stream.as_fd().try_clone_to_owned()?), Arc::<Passed>::default());
         Ok((self.counted(socket, Source::Socket(passed.clone())), passed))
@@ -176,7 +177,7 @@ impl Drop for Counted {
     }
 }
 
-/// Returns the bytes of a connection on the link, as far as the kernel knows; nothing if the kernel doesn't count bytes.
+/// Returns the bytes of a connection on the link, as the kernel counts them; zeros if the kernel doesn't count bytes.
 fn on_the_link(info: &TcpInfo, header: u64) -> LinkBytes {
     if info.bytes_sent == 0 {
         return LinkBytes::default();
@@ -189,8 +190,8 @@ fn on_the_link(info: &TcpInfo, header: u64) -> LinkBytes {
     }
 }
 
-/// Estimates the bytes on the link of a vessel that dials in from the bytes that pass to and from its tunnel, because the
-/// kernel only knows the connection on this host.
+/// Estimates the bytes on the link to a vessel that dials in, from the bytes that pass to and from its tunnel. The
+/// kernel only knows the connection to the socket on this host.
 fn through_a_tunnel((sent, received): (u64, u64)) -> LinkBytes {
     /// Bytes of the tunnel's data in a full packet, and the bytes of its headers (IPv4, TCP with timestamps).
     const DATA: u64 = 1448;
@@ -221,7 +222,7 @@ mod tests {
         (shore, listener.accept().await.unwrap().0)
     }
 
-    /// Sends bytes there and some back.
+    /// Sends `there` bytes to the vessel and `back` bytes to the shore.
     async fn exchange(shore: &mut TcpStream, vessel: &mut TcpStream, there: usize, back: usize) {
         shore.write_all(&vec![7; there]).await.unwrap();
         vessel.read_exact(&mut vec![0; there]).await.unwrap();
@@ -270,7 +271,7 @@ mod tests {
         exchange(&mut other, &mut other_there, 50_000, 4000).await;
         let both = meter.bytes().unwrap();
         assert!((80_000..90_000).contains(&both.sent) && (6000..8000).contains(&both.received), "{both:?}");
-        // The connection sends once more and is cut; nobody has read it since.
+        // The connection transfers more bytes and is then closed. The meter was not read in between.
         exchange(&mut one, &mut one_there, 10_000, 100).await;
         drop((one, one_there));
         drop(first);

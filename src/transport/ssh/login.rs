@@ -1,7 +1,7 @@
 //! Logs in the way `ssh` does: keys and certificates from the agent and from files, then the password.
 //!
-//! In contrast to `ssh`, keys named by `IdentityFile` are offered before the other keys of the agent, because a server
-//! ends the connection after a few rejected keys (`MaxAuthTries`), and a daemon has no user who would notice.
+//! In contrast to `ssh`, keys named by `IdentityFile` are offered before the other keys of the agent. A server ends the
+//! connection after a few rejected keys (`MaxAuthTries`), and a daemon has no user who would notice.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(super) struct Login<'a> {
     environment: &'a SshEnvironment,
     /// The credentials that were tried, for the error message.
     tried: Vec<String>,
-    /// The credentials that could not be tried, and why.
+    /// The credentials that could not be tried, each with the reason.
     problems: Vec<String>,
     /// Whether a key could not be tried because its passphrase is missing or wrong.
     locked: bool,
@@ -139,8 +139,8 @@ impl<'a> Login<'a> {
         }
     }
 
-    /// Records a login attempt, and returns whether it was not made before. A rejected credential would be rejected
-    /// again, and each attempt counts towards `MaxAuthTries`.
+    /// Returns whether the credential `what` is tried for the first time, and records it as tried. A rejected
+    /// credential would be rejected again, and each attempt counts towards `MaxAuthTries`.
     fn is_new(&mut self, what: &str) -> bool {
         let new = self.tried.iter().all(|tried| tried != what);
         if new {
@@ -237,7 +237,7 @@ impl<'a> Login<'a> {
             AgentChoice::At(socket) => socket,
             AgentChoice::Nobody => return None,
         };
-        // The agent may take only a part of the time that the whole login may take.
+        // The agent gets only a part of the time that the whole login may take.
         let why = match tokio::time::timeout(self.endpoint.vessel().timeout / 2, agent::ask(socket)).await {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(e)) => e.to_string(),

@@ -28,16 +28,16 @@ const MOST_PER_CORE: usize = 64;
 /// The minimum time after which an unfinished login no longer counts towards the limit of the process. The time is
 /// longer if logins usually take longer.
 const LEASE: Duration = Duration::from_secs(2);
-/// The maximum time that a connected login waits for a place in the limit of the process. Servers wait one or two
-/// minutes for a login.
+/// The maximum time that a connected login waits for a place in the limit of the process, because servers wait only one
+/// or two minutes for a login.
 const CONNECTED: Duration = Duration::from_secs(20);
 
-/// The factor by which a login at a shared host may take longer. A slow login does not block others, since its place
-/// expires and goes to the next login, while a retry costs the host another login. The factor also applies to programs
-/// that a login starts on any host, because they run the account's profile.
+/// How many times longer a login at a shared host may take. A slow login does not block others, since its place expires
+/// and goes to the next login, but a retry would cost the host another login. The factor also applies to programs that
+/// a login starts on any host, because they run the account's profile.
 const LONGER: u32 = 6;
 
-/// The urgency of a login, as a time by which the login is queued earlier or later than its arrival. These times are
+/// The urgency of a login: the login is queued as if it had arrived earlier or later by these times. The times are
 /// short, so no login waits forever.
 #[derive(Clone, Copy, Debug)]
 pub struct Rank {
@@ -98,8 +98,8 @@ impl fmt::Debug for LoginLimit {
 }
 
 impl LoginLimit {
-    /// Waits until a login of a vessel is admitted at the host at the end of the route `way`. `patience` is how long a
-    /// login may take at this host.
+    /// Waits until a login of a vessel is admitted at a host. `way` is the key of the host (see `Endpoint::way`), and
+    /// `patience` is how long a login may take there.
     pub(super) async fn admit(&self, way: &str, vessel: &VesselName, rank: Rank, patience: Duration) -> Admission {
         let starts = Starts { limit: self.clone(), way: way.into(), patience };
         let host = {
@@ -136,14 +136,14 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Called once the host has answered. Waits until this process has fewer logins than its limit, at most for the time
-    /// [`CONNECTED`]; then the login continues regardless.
+    /// Must be called once the host has answered. Waits for a place in the limit of this process, at most for the time
+    /// [`CONNECTED`]; after that, the login continues without a place.
     pub(super) async fn answered(&mut self) {
         let entering = self.limit.0.process.enter(self.rank, self.patience);
         self.process = tokio::time::timeout(CONNECTED, entering).await.ok();
     }
 
-    /// Records that the host accepted the connection, but that the SSH handshake failed.
+    /// Records that the host accepted the connection, but the SSH handshake failed.
     pub(super) fn turned_away(self) {
         if let Some(place) = self.host {
             place.turned_away();
@@ -155,8 +155,8 @@ impl Admission {
         self.starts.clone()
     }
 
-    /// Marks the login as complete: all its programs run on the host. Returns the limit for programs that are started
-    /// later.
+    /// Marks the login as complete: all programs that it starts are running on the host. Returns the limit for programs
+    /// that are started later.
     pub(crate) fn ready(self) -> Starts {
         self.host.into_iter().chain(self.process).for_each(Place::succeeded);
         self.starts

@@ -39,7 +39,7 @@ pub struct Lead {
 pub struct Follow(watch::Receiver<Stage>);
 
 impl Lead {
-    /// Creates the role of a leader and the role of its followers.
+    /// Creates the role of a leader, and the role that its followers share.
     pub fn new(rank: Rank) -> (Self, Follow) {
         let (stage, follow) = watch::channel(Stage::Begun);
         (Self { stage, spare: false, rank }, Follow(follow))
@@ -51,8 +51,7 @@ impl Lead {
     }
 
     /// Creates the role of a standby connection, which is used when another connection falls silent. A standby sends
-    /// nothing by itself, not even keepalives, because TCP retries less often the longer a packet has been
-    /// unacknowledged.
+    /// nothing by itself, not even keepalives, because TCP repeats a lost packet less and less often.
     pub fn spare() -> Self {
         Self { spare: true, ..Self::alone(Rank::further()) }
     }

@@ -1,6 +1,6 @@
 //! SSH: logged-in connections with a verified host key, through hops if there are any.
 //!
-//! [`Connection`] opens channels. Other modules use the channels.
+//! [`Connection`] opens channels, which other modules use.
 
 mod agent;
 mod algorithms;
@@ -66,7 +66,7 @@ pub struct SshEnvironment {
     pub unexpanding: Unexpanding,
 }
 
-/// The vessels whose shells can't expand compressed files, as earlier connections have shown; clones share them.
+/// The vessels whose shells can't expand compressed files, as found on earlier connections. Clones share the set.
 #[derive(Clone, Debug, Default)]
 pub struct Unexpanding(Arc<Mutex<HashSet<VesselName>>>);
 
@@ -80,7 +80,8 @@ impl Unexpanding {
         };
     }
 
-    /// Returns whether a vessel's shell can't expand compressed files, or is not used for them.
+    /// Returns whether compressed files can't be expanded on a vessel, because its shell can't do it or is not used for
+    /// it.
     pub(super) fn has(&self, vessel: &Vessel) -> bool {
         let is_noted = || self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&vessel.name);
         vessel.shell == Shell::No || vessel.assembly == Assembly::Direct || is_noted()

@@ -1,32 +1,32 @@
-//! The state of the connections to a vessel, as the kernel knows it: for the question why a vessel is slow.
+//! The state of the connections to a vessel, as reported by the kernel. It helps to explain why a vessel is slow.
 
 use contentmonster_kernel::TcpInfo;
 
-/// The state of the open connections to a vessel together.
+/// The combined state of all open connections to a vessel.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PathState {
     /// The number of open TCP connections.
     pub connections: u32,
-    /// The congestion control of the connections.
+    /// The congestion control of the first of these connections.
     pub congestion_control: String,
     /// The smoothed round-trip time, averaged over the connections, in microseconds.
     pub round_trip_micros: u64,
     /// The shortest round-trip time of the last minutes, in microseconds.
     pub least_round_trip_micros: u64,
-    /// Payload bytes that were sent, including repeated bytes, and the repeated bytes alone, since the connections began.
+    /// Payload bytes sent since the connections began, including retransmitted bytes.
     pub sent_bytes: u64,
-    /// See `sent_bytes`.
+    /// The retransmitted bytes that `sent_bytes` includes.
     pub resent_bytes: u64,
     /// Maximum number of bytes in flight: the sum of the congestion windows.
     pub window_bytes: u64,
-    /// Bytes in flight.
+    /// Bytes in flight: sent, but not acknowledged yet.
     pub unanswered_bytes: u64,
-    /// Bytes that were written and wait in this host.
+    /// Bytes that were written to the sockets but not sent yet.
     pub unsent_bytes: u64,
 }
 
 impl PathState {
-    /// Adds one more connection.
+    /// Adds one more connection, with the kernel's name of its congestion control.
     pub(super) fn add(&mut self, info: &TcpInfo, congestion_control: &str) {
         let packet = u64::from(info.packet_bytes);
         let (before, now) = (u64::from(self.connections), u64::from(info.round_trip_micros));

@@ -1,7 +1,8 @@
 //! A TCP stream that acknowledges received data immediately.
 //!
-//! By default an SSH server holds a small packet back until the previous one is acknowledged (Nagle), and a kernel with
-//! nothing to send delays an acknowledgement by 40 ms. The combination delays every exchange of small packets by 40 ms.
+//! By default, an SSH server holds a small packet back until the previous one is acknowledged (Nagle), and a kernel
+//! with nothing to send delays an acknowledgement by 40 ms. Together, these delay every exchange of small packets by 40
+//! ms.
 
 use std::io;
 use std::pin::Pin;
@@ -17,8 +18,8 @@ use crate::text::excerpt;
 /// A stream with immediate acknowledgements. Linux resets the socket option `TCP_QUICKACK` by itself, so the option is
 /// set again with every read.
 ///
-/// Also wraps a stream through a hop, which has no such option. Any wrapped stream skips the text before the SSH
-/// version, and records whether the peer has sent anything.
+/// This type also wraps a stream through a hop, which has no such option. For every stream, it skips the text before
+/// the SSH version, and records whether the peer has sent anything.
 pub(super) struct QuickAck<S> {
     stream: S,
     hasten: fn(&S),
@@ -35,7 +36,7 @@ impl Spoken {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Returns the first line of a peer that has sent no SSH version; `None` if the peer has sent nothing else.
+    /// Returns the first line that is not empty, if the peer has sent text but no SSH version; otherwise `None`.
     pub(super) fn instead_of_version(&self) -> Option<String> {
         let heard = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         let line = heard.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty())?;
@@ -119,7 +120,7 @@ struct Greeting {
     /// Bytes received but not yet passed to the library.
     heard: Vec<u8>,
     skipped: usize,
-    /// Whether the line with the SSH version was found. All bytes from this line on are passed to the library.
+    /// Whether the line with the SSH version was found. All bytes from this line on go to the library.
     over: bool,
 }
 
@@ -144,7 +145,8 @@ impl Greeting {
         Ok(())
     }
 
-    /// Passes received bytes to the library, from the line with the SSH version on. Returns whether there were any.
+    /// Passes received bytes to the library, from the line with the SSH version on. Returns whether any bytes were
+    /// passed.
     fn serve(&mut self, to: &mut ReadBuf<'_>) -> bool {
         if !self.over || self.heard.is_empty() {
             return false;

@@ -132,7 +132,8 @@ impl Session {
 }
 
 /// Connects to an endpoint, through the hop before it if there is one, and checks the endpoint's host key. `host_keys`
-/// reads the accepted keys; it is called only once the endpoint was reached, so that an unreachable one costs no file.
+/// reads the accepted keys. It is called only once the endpoint was reached, so that no file is read for an unreachable
+/// endpoint.
 async fn greet(
     endpoint: &Endpoint,
     before: Option<&Session>,
@@ -160,8 +161,8 @@ async fn greet(
     let meter = environment.meters.on(endpoint.vessel());
     match stream {
         Dialled::Tcp(stream) => {
-            // Must come after connecting, because a route of the kernel can set its own congestion control, which would
-            // replace an earlier choice.
+            // Must come after connecting, because a route in the kernel can have its own congestion control, which
+            // would replace an earlier choice.
             let congestion = congestion::choose(&stream, &endpoint.vessel().congestion_control);
             reached(took, congestion.is_bbr());
             notes.lock().congestion = congestion;

@@ -1,4 +1,4 @@
-//! What queries cost: which indexes they use, and how long they take and hold others up.
+//! Tests of the cost of queries: which indexes they use, how long they take, and how long they block other callers.
 
 use super::*;
 
@@ -118,7 +118,7 @@ async fn what_is_asked_for_every_file_reads_no_more_than_it_gives() {
     }
 }
 
-/// Whatever part of the queue is asked for, an index leads to its place.
+/// An index leads directly to the place of any part of the queue.
 #[tokio::test]
 async fn a_part_of_the_queue_is_found_by_an_index() {
     let place = Place::new();
@@ -136,7 +136,8 @@ async fn a_part_of_the_queue_is_found_by_an_index() {
         let plan = sqlx::query(explain).fetch_all(&mut database).await.unwrap();
         let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
         let searched = |step: &&String| step.starts_with("SEARCH") && step.contains(index);
-        // The range is read twice: for the deliveries of a piece, and for its last place. Only the returned rows are sorted.
+        // Both parts of the statement read the range: one for the deliveries of a piece, and one for its last place.
+        // Only the returned rows are sorted.
         let is_piece = question.contains("is_last");
         assert_eq!(plan.iter().filter(searched).count(), if is_piece { 2 } else { 1 }, "{question}: {plan:#?}");
         let sorts = plan.iter().filter(|step| step.contains("TEMP B-TREE")).count();
@@ -166,7 +167,7 @@ async fn a_part_of_a_queue_of_a_million_files_takes_milliseconds() {
          WHERE directory = 'docs'"
     ));
     sqlx::raw_sql(fill).execute(&mut database).await.unwrap();
-    // A third of them is in a queue of its own, by name.
+    // A third of the files is in the queue of another directory, which is ordered by name.
     sqlx::raw_sql(
         "INSERT INTO queue (directory, ordering, settled) VALUES ('maps', 'name', 1);
          UPDATE version SET directory = 'maps' WHERE id % 3 = 0 AND directory = 'docs';
@@ -211,7 +212,7 @@ async fn a_part_of_a_queue_of_a_million_files_takes_milliseconds() {
             }
         }
         println!("{files} files, {what}: {found} in {pages} pages, the slowest took {slowest:?}");
-        // Built without optimisation, and on a busy machine.
+        // The limit is generous, because the test may be built without optimisation and run on a busy machine.
         assert!(slowest < Duration::from_secs(2), "{what}: {slowest:?}");
     }
     let began = Instant::now();

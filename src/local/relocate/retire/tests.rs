@@ -109,7 +109,7 @@ fn writers() -> Writers {
     Writers::new(Duration::ZERO)
 }
 
-/// Returns a check without a minimum age: every file that is not open for writing may be moved.
+/// Returns a check that requires no minimum age: every file that is not open for writing may be moved.
 fn at_once(writers: &Writers) -> MayRetire<'_> {
     MayRetire { writers, wait: &|_, _| Duration::ZERO }
 }

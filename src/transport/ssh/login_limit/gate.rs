@@ -13,10 +13,10 @@ use super::Rank;
 /// The interval at which waiting callers check whether a place has expired.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A limit on the number of holders at once. The limit grows by 1 when a holder succeeds quickly while others wait,
-/// falls by a quarter when a holder is slow, and falls by half when a holder times out or is turned away.
+/// A limit on the number of places that are held at once. The limit grows by 1 when a holder succeeds quickly while
+/// others wait, falls by a quarter when a holder is slow, and falls by half when a holder times out or is turned away.
 ///
-/// A place that is held for too long expires, so that a holder that hangs does not block the others for longer.
+/// A place that is held for too long expires, so that a holder that hangs does not block other callers for longer.
 pub(super) struct Gate {
     least: f64,
     most: f64,
@@ -164,7 +164,7 @@ impl Place {
         let shortest = state.shortest.map_or(took, |shortest| shortest.min(took));
         state.shortest = Some(shortest);
         state.usual = if state.usual.is_zero() { took } else { (state.usual * 7 + took) / 8 };
-        // On a long path every login is slow, so the time is also compared with the shortest one.
+        // If the round-trip time is long, every login is slow, so the time is also compared with the shortest one.
         if took <= (self.patience / 4).max(shortest * 2) {
             if !state.waiting.is_empty() {
                 state.limit = (state.limit + 1.0).min(gate.most);
