@@ -33,6 +33,11 @@ impl ChunkPlan {
         start..start.saturating_add(self.chunk_size).min(self.size)
     }
 
+    /// Returns the byte range of the chunk with the byte at an offset; for an offset beyond the end, an empty range there.
+    pub fn range_at(self, offset: u64) -> Range<u64> {
+        self.range(offset / self.chunk_size)
+    }
+
     /// Returns how many complete chunks the first `bytes` bytes of the file contain.
     pub fn whole_within(self, bytes: u64) -> u64 {
         if bytes >= self.size { self.count() } else { bytes / self.chunk_size }

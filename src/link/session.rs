@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use super::allowance::{Allowance, InHand};
@@ -12,6 +12,7 @@ use super::channel_pool::{ChannelPool, Coming, LONG};
 use super::command_batch::CommandBatcher;
 use super::compressor::Compressor;
 use super::costs::Costs;
+use super::large_uploads::{LargeUploads, UploadTurn};
 use super::late_files::LateFiles;
 use super::new_file::{OURS, Owners, open_new};
 use super::send_gate::{SendGate, SendTurn};
@@ -106,9 +107,8 @@ pub(crate) struct Session {
     pub(crate) commands: CommandBatcher,
     /// Decides which delivery sends its next bytes.
     pub(crate) gate: SendGate,
-    /// One for each priority, held during the upload of a large file. The next upload of the same priority starts when
-    /// this upload no longer needs the link.
-    large_uploads: [Mutex<()>; Priority::ALL.len()],
+    /// The order in which large files are uploaded.
+    pub(crate) large_uploads: LargeUploads,
     /// Held while the vessel hashes a large file on a connection of its own, so that there is only one such connection.
     pub(crate) large_hash: Mutex<()>,
     /// Cancelled when the session is about to end: no more bytes of large files are sent.
@@ -161,7 +161,7 @@ impl Session {
             commands: CommandBatcher::new(&remote),
             remote,
             gate: SendGate::default(),
-            large_uploads: std::array::from_fn(|_| Mutex::new(())),
+            large_uploads: LargeUploads::default(),
             large_hash: Mutex::new(()),
             resting: CancellationToken::new(),
             streams_only: AtomicBool::new(false),
@@ -359,8 +359,8 @@ impl Session {
     }
 
     /// Waits until no other large file of the same priority is uploaded.
-    pub(crate) async fn large_upload(&self, version: &Version) -> MutexGuard<'_, ()> {
-        self.large_uploads[self.gate.priority_of(&version.directory) as usize].lock().await
+    pub(crate) async fn large_upload(&self, delivery: &Delivery) -> UploadTurn<'_> {
+        self.large_uploads.turn(delivery.id, self.gate.priority_of(&delivery.version.directory)).await
     }
 
     /// Returns the recommended size of one write to a file, in bytes. If files may preempt each other, a write takes at

@@ -25,7 +25,7 @@ use super::transfers::{Transfers, source_fault};
 use super::write::{Taken, is_hole, note_sent, write_range};
 use crate::fault::{Fault, Scope};
 use crate::ledger::LastDelivered;
-use crate::link::Session;
+use crate::link::{Session, UploadTurn};
 use crate::local::Source;
 use crate::names::RemotePath;
 use crate::records::{Delivery, Version};
@@ -173,8 +173,8 @@ pub(super) async fn apply<'s>(
     }
     // A file that is only copied uses no bandwidth.
     let is_large = delivery.version.plan().count() > 1 && !delta.old.is_whole;
-    let _turn = if is_large { Some(session.large_upload(&delivery.version).await) } else { None };
-    let applying = Applying { session, delivery, source, assembly, destination, delta };
+    let turn = if is_large { Some(session.large_upload(delivery).await) } else { None };
+    let applying = Applying { session, delivery, source, assembly, destination, delta, turn };
     session.found(&delivery.version, delta.joined);
     let applied =
         if copies_in_order(session) { applying.in_order().await } else { applying.by_command().await.map(|()| None) };
@@ -198,11 +198,17 @@ struct Applying<'v, 'a> {
     assembly: &'a RemotePath,
     destination: &'a RemotePath,
     delta: &'a Delta,
+    turn: Option<UploadTurn<'v>>,
 }
 
 impl<'v> Applying<'v, '_> {
     fn size(&self) -> u64 {
         self.delivery.version.stamp.size
+    }
+
+    /// Lets the next large file begin, because no byte of this one is left to send.
+    fn all_sent(&self) {
+        self.turn.iter().for_each(UploadTurn::pass_on);
     }
 
     /// Sends copies and writes in the order of the file over one channel, with many requests in flight.
@@ -258,6 +264,7 @@ impl<'v> Applying<'v, '_> {
                 }
             }
         }
+        self.all_sent();
         while let Some(answer) = unanswered.next().await {
             self.note(answer, &taken).await?;
         }
@@ -322,6 +329,7 @@ impl<'v> Applying<'v, '_> {
             let Some(uploaded) = uploading.next().await else { break };
             uploaded?;
         }
+        self.all_sent();
         let ingredients: Vec<_> = self.delta.plan.steps().iter().map(|step| self.ingredient(step)).collect();
         let range = self.delta.joined..self.size();
         let built = session.remote.build(self.assembly, range, &ingredients, Some(&self.delta.old.path)).await;

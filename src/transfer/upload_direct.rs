@@ -9,7 +9,7 @@ use super::transfers::source_fault;
 use super::write::{Taken, write_and_close, write_range};
 use crate::fault::{Cause, Fault, Scope};
 use crate::link::Job;
-use crate::link::Session;
+use crate::link::{Session, UploadTurn};
 use crate::local::Source;
 use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryState, Version};
@@ -101,7 +101,7 @@ pub(super) async fn write_small(
                 let taken = if session.streams_only.load(Ordering::Relaxed) { taken.over() } else { taken };
                 write_and_close(session, version, source, file, (held..size, 0), &taken, || None).await.map(|()| None)
             }
-            false => write_and_finish(session, version, source, (file, held), &job, (None, alone)).await,
+            false => write_and_finish(session, version, source, (file, held), &job, (None, alone), None).await,
         };
         or_as_one_stream(session, version, source, &path, written.map(|_| ())).await
     };
@@ -117,18 +117,20 @@ pub(super) async fn write_assembly<'s>(
     assembly: &RemotePath,
 ) -> Result<Option<GrowingHash<'s>>, Fault> {
     let version = &delivery.version;
-    let _turn = session.large_upload(version).await;
+    // Opened before its turn, because the answer takes a round trip.
     let (file, held) = open_assembly(session, delivery, assembly).await?;
+    let turn = session.large_upload(delivery).await;
     let job = session.channels.job(version.stamp.size - held);
     let hash = hash_as_it_grows(session, version, assembly, None).await;
-    match write_and_finish(session, version, source, (file, held), &job, (hash, true)).await {
+    match write_and_finish(session, version, source, (file, held), &job, (hash, true), Some(&turn)).await {
         Ok(hash) => Ok(hash),
         Err(fault) => or_as_one_stream(session, version, source, assembly, Err(fault)).await.map(|()| None),
     }
 }
 
-/// Writes a file from offset `held` on, chunk by chunk, and finishes it on the same handle. A second open for writing
-/// would make some servers truncate the file.
+/// Writes a file from offset `held` on, and finishes it on the same handle. A second open for writing would make some
+/// servers truncate the file. If the vessel hashes it meanwhile, it is written chunk by chunk. Passes `turn` on when all
+/// bytes are sent.
 async fn write_and_finish<'a>(
     session: &'a Session,
     version: &Version,
@@ -136,17 +138,21 @@ async fn write_and_finish<'a>(
     (file, held): (RemoteFile, u64),
     job: &Job,
     (mut hash, alone): (Option<GrowingHash<'a>>, bool),
+    turn: Option<&UploadTurn<'_>>,
 ) -> Result<Option<GrowingHash<'a>>, Fault> {
     let path = file.path().clone();
-    for chunk in 0..version.plan().count() {
-        let range = version.plan().range(chunk);
-        let rest = range.start.max(held)..range.end;
-        if !rest.is_empty() {
-            let taken = Taken::of(job);
-            let taken = if session.streams_only.load(Ordering::Relaxed) { taken.over() } else { taken };
-            write_range(session, version, source, &file, rest, 0, &taken).await?;
-        }
+    let size = version.stamp.size;
+    let all_sent = || turn.into_iter().for_each(UploadTurn::pass_on);
+    let mut at = held;
+    while at < size {
+        // Without a hash, no answer has to be awaited before the end.
+        let end = if hash.is_some() { version.plan().range_at(at).end } else { size };
+        let taken = Taken::of(job);
+        let taken = if session.streams_only.load(Ordering::Relaxed) { taken.over() } else { taken };
+        let taken = if end == size { taken.then(&all_sent) } else { taken };
+        write_range(session, version, source, &file, at..end, 0, &taken).await?;
         hash = grown(hash).await;
+        at = end;
     }
     let finished = finish_open(session, version, file, alone).await;
     session.explained(finished, &path, 1).await?;
@@ -180,5 +186,5 @@ pub(super) async fn rewrite(
 ) -> Result<(), Fault> {
     let file = session.open_ours(session.remote.main_channel(), assembly, OpenFlags::FRESH, version.stamp.size).await?;
     let job = session.channels.job(0);
-    write_and_finish(session, version, source, (file, 0), &job, (None, true)).await.map(|_| ())
+    write_and_finish(session, version, source, (file, 0), &job, (None, true), None).await.map(|_| ())
 }

@@ -30,6 +30,7 @@ use super::ranges::Piece;
 use super::sweep::remove_parts;
 use super::write::{Taken, write_and_close};
 use crate::fault::{Cause, Fault, Scope};
+use crate::link::UploadTurn;
 use crate::transport::{GrowingHash, OpenFlags, SftpChannel};
 
 /// Number of parts that each channel uploads concurrently if there are several channels, so that a channel is not idle
@@ -45,9 +46,9 @@ impl<'a> PartsUpload<'a> {
     /// Uploads and joins all missing ranges. Returns the vessel's hash of the assembly, which may still be running.
     pub(crate) async fn run(&self) -> Result<Option<GrowingHash<'a>>, Fault> {
         let uploading = async {
-            let _turn = self.session.large_upload(self.version()).await;
+            let turn = self.session.large_upload(self.delivery).await;
             // TempDir is prepared even if no part is needed in the end, so that an unsafe TempDir is reported early.
-            let uploaded = tokio::try_join!(self.prepare_temp_dir(), self.upload()).map(|_| ());
+            let uploaded = tokio::try_join!(self.prepare_temp_dir(), self.upload(&turn)).map(|_| ());
             self.changed.notify_waiters();
             uploaded
         };
@@ -104,7 +105,7 @@ impl<'a> PartsUpload<'a> {
     }
 
     /// Uploads on all channels, including those added later, until nothing is missing.
-    async fn upload(&self) -> Result<(), Fault> {
+    async fn upload(&self, turn: &UploadTurn<'_>) -> Result<(), Fault> {
         let mut channels = self.session.channels.subscribe();
         let mut known: Vec<(SftpChannel, usize)> = Vec::new();
         let mut working = FuturesUnordered::new();
@@ -125,7 +126,7 @@ impl<'a> PartsUpload<'a> {
                         0
                     }
                 };
-                working.extend((at_work..each).map(|_| self.work(channel.clone())));
+                working.extend((at_work..each).map(|_| self.work(channel.clone(), turn)));
             }
             tokio::select! {
                 Some(ended) = working.next() => ended?,
@@ -157,11 +158,11 @@ impl<'a> PartsUpload<'a> {
 
     /// Uploads one piece after another on a channel. Sends a piece while answers for earlier pieces are outstanding,
     /// because with a long round trip the answers take longer than the sending.
-    async fn work(&self, channel: SftpChannel) -> Result<(), Fault> {
+    async fn work(&self, channel: SftpChannel, turn: &UploadTurn<'_>) -> Result<(), Fault> {
         let mut pieces = FuturesUnordered::new();
         loop {
             let piece = tokio::select! {
-                piece = self.next(&channel) => piece,
+                piece = self.next(&channel, turn) => piece,
                 Some(ended) = pieces.next() => { ended?; continue }
             };
             let Some(piece) = piece else { break };
@@ -296,7 +297,7 @@ impl<'a> PartsUpload<'a> {
 
     /// Returns the next piece for a channel, and whether it is to be compressed; `None` if there is nothing left for the
     /// channel.
-    async fn next(&self, channel: &SftpChannel) -> Option<(Piece, bool)> {
+    async fn next(&self, channel: &SftpChannel, turn: &UploadTurn<'_>) -> Option<(Piece, bool)> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -328,6 +329,9 @@ impl<'a> PartsUpload<'a> {
                 }
                 if ranges.is_uploaded() {
                     return None;
+                }
+                if ranges.missing_bytes() == 0 {
+                    turn.pass_on();
                 }
             }
             changed.await;

@@ -21,6 +21,8 @@ pub(crate) struct Taken<'a> {
     job: &'a Job,
     /// The progress function. It is called each time another [`STEP`] bytes are acknowledged, with the total so far.
     told: Option<&'a (dyn Fn(u64) + Send + Sync)>,
+    /// Called when all bytes of a range are sent.
+    all_sent: Option<&'a (dyn Fn() + Send + Sync)>,
     /// Whether the file may already contain other data in this range. Zeros are then sent like all other bytes.
     over: bool,
 }
@@ -34,12 +36,17 @@ const STEP: u64 = 2 << 20;
 impl<'a> Taken<'a> {
     /// Creates a counter at 0; acknowledged bytes are subtracted from `job`.
     pub(crate) fn of(job: &'a Job) -> Self {
-        Self { bytes: AtomicU64::new(0), job, told: None, over: false }
+        Self { bytes: AtomicU64::new(0), job, told: None, all_sent: None, over: false }
     }
 
     /// Sets a function that is called after every [`STEP`] bytes with the number of bytes acknowledged so far.
     pub(super) fn telling(self, told: &'a (dyn Fn(u64) + Send + Sync)) -> Self {
         Self { told: Some(told), ..self }
+    }
+
+    /// Sets a function that [`write_range`] calls when all bytes are sent, before they are answered.
+    pub(super) fn then(self, all_sent: &'a (dyn Fn() + Send + Sync)) -> Self {
+        Self { all_sent: Some(all_sent), ..self }
     }
 
     /// Declares that the range overwrites existing data, so zeros must be sent too.
@@ -73,6 +80,7 @@ pub(super) async fn write_range(
 ) -> Result<(), Fault> {
     let mut writes = Writes::new(session, version, file, taken);
     writes.send(source, (range, base), || None).await?;
+    taken.all_sent.into_iter().for_each(|all_sent| all_sent());
     writes.answers().await
 }
 

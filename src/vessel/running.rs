@@ -161,6 +161,7 @@ impl Running {
     pub(super) fn remove(&mut self, delivery: &Delivery, transfers: &Transfers) -> bool {
         let Some(busy) = self.busy.remove(&delivery.id) else { return true };
         self.ids.remove(delivery.id);
+        transfers.session.large_uploads.forget(delivery.id);
         self.small -= usize::from(!busy.large);
         transfers.session.small_files.set_running(self.small);
         busy.paths.iter().for_each(|path| self.paths.leave(&busy.below, path));

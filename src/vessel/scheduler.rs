@@ -1,5 +1,5 @@
 //! The deliveries of one session: which ones start, how many run concurrently, and what happens when one ends. The order
-//! within a priority comes from `levels`.
+//! within a priority comes from `levels`; when the next large file may be sent is in `link::large_uploads`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,9 +31,11 @@ use crate::transfer::{Sweeping, sweep_late};
 const SMALL_AT_ONCE: usize = 512;
 /// The same on a long path, where most of them only wait for round trips.
 const SMALL_AT_ONCE_FAR: usize = 2048;
-/// Maximum number of concurrent deliveries of larger files, which cost bandwidth. Only one of them is uploaded at a time,
-/// while the other is joined or verified.
+/// Maximum number of concurrent deliveries of larger files that have bytes left to send: one is uploaded, while the next
+/// one is prepared.
 const LARGE_AT_ONCE: usize = 2;
+/// The same with those whose bytes are all sent, and which are joined or verified.
+const LARGE_ALIVE: usize = 4;
 /// Maximum number of concurrent deliveries of large files that were moved, which cost no bandwidth. Files that take each
 /// other's names must be copied before one of them is replaced.
 const MOVED_AT_ONCE: usize = 16;
@@ -220,6 +222,9 @@ impl Scheduler {
                 }
                 Some(swept) = self.sweeping.ended(&transfers) => swept?,
                 stopped = transfers.session.gate.stopped() => self.stop(&stopped),
+                () = transfers.session.large_uploads.passed_on() => {
+                    self.look.large = LOOK.large;
+                }
                 _ = recording.tick(), if !self.running.is_empty() => self.record_costs(WORTH_RECORDING).await?,
                 () = bell.rung() => {
                     self.look_again();
@@ -363,16 +368,19 @@ impl Scheduler {
     async fn start_large(&mut self, level: &Level) -> Result<(), Fault> {
         let priority = level.priority;
         let alike = || self.running.all().filter(|(_, busy)| busy.large && busy.priority == priority);
-        let of_kind = |moved| alike().filter(|(_, busy)| busy.moved == moved).count();
-        let (mut large, mut moved) = (of_kind(false), of_kind(true));
-        if !self.look.large[priority as usize] || large >= LARGE_AT_ONCE {
+        let of_kind = |moved| alike().filter(move |(_, busy)| busy.moved == moved);
+        let uploads = &self.transfers.session.large_uploads;
+        let (mut moved, alive) = (of_kind(true).count(), of_kind(false).count());
+        let mut large = of_kind(false).filter(|(delivery, _)| !uploads.has_sent(*delivery)).count();
+        let most_large = LARGE_AT_ONCE.min(large + LARGE_ALIVE.saturating_sub(alive));
+        if !self.look.large[priority as usize] || large >= most_large {
             return Ok(());
         }
         self.look.large[priority as usize] = false;
         for delivery in self.due(level, true, LARGE_AT_ONCE + MOVED_AT_ONCE).await? {
             let (count, most) = match delivery.origin.is_some() {
                 true => (&mut moved, MOVED_AT_ONCE),
-                false => (&mut large, LARGE_AT_ONCE),
+                false => (&mut large, most_large),
             };
             if *count == most {
                 self.look.large[priority as usize] = true;

@@ -36,6 +36,7 @@ mod hung_mount;
 mod import;
 mod incidents;
 mod json;
+mod large_files;
 mod late_requests;
 mod layers;
 mod limited_ways;

@@ -26,6 +26,10 @@ struct Link {
     rate: AtomicU64,
     /// Milliseconds that bytes towards the vessel are held back.
     delay: AtomicU64,
+    /// The same for bytes from the vessel.
+    answer_delay: AtomicU64,
+    /// Whether nothing from the vessel passes.
+    answers_stall: AtomicBool,
     /// When the next bytes may pass.
     free_at: Mutex<Instant>,
     /// Whether nothing passes, on any connection.
@@ -92,6 +96,8 @@ impl Proxy {
             resets: AtomicU64::new(0),
             rate: AtomicU64::new(0),
             delay: AtomicU64::new(0),
+            answer_delay: AtomicU64::new(0),
+            answers_stall: AtomicBool::new(false),
             free_at: Mutex::new(Instant::now()),
             down: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -130,6 +136,16 @@ impl Proxy {
     /// Makes everything that goes to the vessel take so many milliseconds longer.
     pub(crate) fn lengthen(&self, milliseconds: u64) {
         self.link.delay.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// Makes everything that comes from the vessel take so many milliseconds longer.
+    pub(crate) fn delay_answers(&self, milliseconds: u64) {
+        self.link.answer_delay.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// Lets nothing from the vessel pass, on any connection, until it is called with `false`.
+    pub(crate) fn stall_answers(&self, stall: bool) {
+        self.link.answers_stall.store(stall, Ordering::Relaxed);
     }
 
     /// Cuts the connections there are; new ones are welcome.
@@ -260,6 +276,8 @@ impl Link {
             let _ = vessel.shutdown(how);
         });
         let back = move |bytes: &[u8]| {
+            std::thread::sleep(Duration::from_millis(link.answer_delay.load(Ordering::Relaxed)));
+            link.wait_while(&link.answers_stall);
             link.wait_while(&stalled_too);
             link.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             !answers_are_lost.load(Ordering::Relaxed)
