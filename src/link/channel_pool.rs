@@ -50,6 +50,19 @@ pub(crate) struct ChannelPool {
     carried: Mutex<Option<PathRate>>,
     /// The rate at which the vessel acknowledges bytes sent over each way, in bytes per second.
     rates: Mutex<HashMap<usize, f64>>,
+    /// For each way, the number of bytes of parts that are being opened. They are sent as soon as the vessel answers.
+    opening: Mutex<HashMap<usize, u64>>,
+}
+
+/// The bytes of a part that is being opened on the way with a number. They count until this is dropped.
+pub(crate) struct Opening<'a>(&'a ChannelPool, usize, u64);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if let Some(bytes) = self.0.opening().get_mut(&self.1) {
+            *bytes -= self.2;
+        }
+    }
 }
 
 /// A number of announced bytes that are still to be sent. They count until the job is dropped.
@@ -76,6 +89,7 @@ impl ChannelPool {
             remembered,
             carried: Mutex::default(),
             rates: Mutex::default(),
+            opening: Mutex::default(),
         }
     }
 
@@ -158,6 +172,17 @@ impl ChannelPool {
         self.rates.lock().expect("no code panics while it holds this lock")
     }
 
+    fn opening(&self) -> MutexGuard<'_, HashMap<usize, u64>> {
+        self.opening.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Announces that a part of so many bytes is being opened on a channel.
+    pub(crate) fn begin_opening(&self, channel: &SftpChannel, bytes: u64) -> Opening<'_> {
+        let route = channel.route();
+        *self.opening().entry(route).or_default() += bytes;
+        Opening(self, route, bytes)
+    }
+
     /// Notes the rate of the way with a number, in bytes per second.
     pub(super) fn note_rate(&self, route: usize, rate: f64) {
         self.rates().insert(route, rate);
@@ -173,11 +198,11 @@ impl ChannelPool {
             return true;
         }
         let mut loads: HashMap<usize, WayLoad> = HashMap::new();
-        let rates = self.rates();
+        let (rates, opening) = (self.rates(), self.opening());
         for living in channels.iter().filter(|other| !other.is_lost()) {
             let load = loads.entry(living.route()).or_insert_with(|| WayLoad {
                 rate: rates.get(&living.route()).copied().unwrap_or(0.0),
-                unanswered: 0.0,
+                unanswered: opening.get(&living.route()).map_or(0.0, |bytes| *bytes as f64),
                 round_trip: living.round_trip().as_secs_f64(),
             });
             load.unanswered += living.unanswered_bytes() as f64;

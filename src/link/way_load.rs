@@ -10,7 +10,7 @@ const UNKNOWN: f64 = (256 << 10) as f64;
 pub(super) struct WayLoad {
     /// The rate at which the vessel acknowledges bytes, in bytes per second; 0 if nothing was acknowledged yet.
     pub(super) rate: f64,
-    /// Bytes that were sent and not yet acknowledged.
+    /// Bytes that were sent and not yet acknowledged, and those of the parts that are being opened.
     pub(super) unanswered: f64,
     /// Seconds.
     pub(super) round_trip: f64,

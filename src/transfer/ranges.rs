@@ -190,14 +190,17 @@ impl RangeMap {
         self.taken += 1;
         let first = end.min(start.saturating_add(self.shortest()));
         let next = start == self.joined && !self.appending;
-        if next {
+        let first = if next {
             self.appending = true;
             self.missing.add(first..end);
+            first
         } else {
             let reserve = end.min(start.saturating_add(share)).max(first);
+            let first = self.step(start, reserve);
             self.reserved.add(first..reserve);
             self.missing.add(reserve..end);
-        }
+            first
+        };
         Some(Piece { range: start..first, next, unfinished: None })
     }
 
@@ -210,7 +213,7 @@ impl RangeMap {
         }
         self.taken += 1;
         self.reserved.add(start..middle);
-        let first = middle + self.shortest();
+        let first = self.step(middle, end);
         self.reserved.add(first..end);
         Some(Piece { range: middle..first, next: false, unfinished: None })
     }
@@ -232,13 +235,17 @@ impl RangeMap {
         SHORTEST.min(self.longest)
     }
 
+    fn step(&self, from: u64, end: u64) -> u64 {
+        step(from, end, self.shortest())
+    }
+
     /// Extends a piece: an appended piece into the missing range after it, a part into its reserve. Returns `false` if
     /// no bytes are left there.
     pub(super) fn lengthen(&mut self, piece: &mut Piece) -> bool {
-        let step = self.shortest();
+        let shortest = self.shortest();
         let rest = if piece.next { &mut self.missing } else { &mut self.reserved };
         let Some(end) = rest.0.remove(&piece.range.end) else { return false };
-        let longer = end.min(piece.range.end.saturating_add(step));
+        let longer = step(piece.range.end, end, shortest);
         rest.add(longer..end);
         piece.range.end = longer;
         true
@@ -330,6 +337,12 @@ impl RangeMap {
     pub(super) fn is_joined(&self) -> bool {
         self.joined == self.size
     }
+}
+
+/// Returns the end of the next step from `from` towards `end`. A rest that is shorter than a step belongs to it, because each
+/// range costs round trips.
+fn step(from: u64, end: u64, shortest: u64) -> u64 {
+    if end - from < 2 * shortest { end } else { from + shortest }
 }
 
 #[cfg(test)]

@@ -359,7 +359,10 @@ impl<'a> PartsUpload<'a> {
         let opened = if piece.next && start == 0 { self.take_opened(channel) } else { None };
         let file = match opened {
             Some(file) => file,
-            None => self.session.open_ours(channel, &path, flags, end - start).await?,
+            None => {
+                let _opening = self.session.channels.begin_opening(channel, end - start);
+                self.session.open_ours(channel, &path, flags, end - start).await?
+            }
         };
         let mut all_sent = Some(all_sent);
         let further = || {

@@ -46,6 +46,20 @@ fn a_part_of_which_some_was_lost_may_hold_more_than_is_counted() {
 }
 
 #[test]
+fn a_rest_shorter_than_a_step_gets_no_part_of_its_own() {
+    let size = SHORTEST * 3 + SHORTEST / 2;
+    let (mut ranges, _) = RangeMap::new(size, size, size, 0, Vec::new());
+    let first = ranges.take(1, 0).unwrap();
+    assert_eq!(first.range, 0..SHORTEST);
+    let mut second = ranges.take(1, 0).unwrap();
+    assert_eq!(second.range, SHORTEST..SHORTEST * 9 / 4, "half of what is missing");
+    assert!(!ranges.lengthen(&mut second));
+    let mut third = ranges.take(1, 0).unwrap();
+    assert_eq!(third.range.end, size);
+    assert!(!ranges.lengthen(&mut third));
+}
+
+#[test]
 fn where_there_is_no_room_for_parts_only_what_comes_next_is_taken() {
     let (mut ranges, _) = RangeMap::new(100, 10, 100, 0, Vec::new());
     let (first, second) = (ranges.take(1, 0).unwrap(), ranges.take(1, 0).unwrap());
