@@ -144,8 +144,8 @@ impl Reader<'_> {
             Err(e) => return refuse(format!("cannot read {path}: {e}"), "create the file, or correct Include"),
         };
         if let Some(first) = self.origins.get(&canonical) {
-            let remedy = "include each file once, and no file that includes this one";
-            return refuse(format!("{path} is read already (by {first})"), remedy);
+            let remedy = "include each file only once; a file can't include itself, directly or through another file";
+            return refuse(format!("{path} is already included by {first}"), remedy);
         }
         self.origins.insert(canonical, from.to_owned());
         match text_of(file) {

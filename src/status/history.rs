@@ -100,7 +100,7 @@ fn outcome(history: &VersionHistory, directory: Option<&Directory>, is_gone: boo
             "deleted here, but not on the vessels yet"
         }
         (None, None) if history.complete && has_expired(history) => {
-            "delivered to every vessel that received it before it expired"
+            "expired before some vessels received it; delivered to the others"
         }
         (None, None) if history.complete && mirror => "delivered everywhere",
         (None, None) if history.complete => "delivered everywhere; not retired yet",
@@ -112,7 +112,7 @@ fn outcome(history: &VersionHistory, directory: Option<&Directory>, is_gone: boo
 /// Returns a phrase with the name that a retired version has below `processed/`.
 fn retired(history: &VersionHistory, directory: Option<&Directory>) -> String {
     let retired = match has_expired(history) {
-        true => "delivered to every vessel that received it before it expired, and retired",
+        true => "expired before some vessels received it; delivered to the others, and retired",
         false => "delivered everywhere and retired",
     };
     let path = &history.version.path;

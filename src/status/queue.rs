@@ -245,7 +245,7 @@ fn hold(document: &Document, vessel: Option<&VesselStatus>, entry: &QueueEntry) 
         (LinkState::Off, _) => Some("contentmonster is not running".to_owned()),
         (LinkState::Paused, _) => Some("the vessel is paused".to_owned()),
         (_, Some(held)) => Some(match (held.by.as_str(), held.until) {
-            ("schedule", Some(opens)) => format!("its window opens at {}", said(opens)),
+            ("schedule", Some(opens)) => format!("the window of its vessel or directory opens at {}", said(opens)),
             _ => held.phrase(said),
         }),
         (LinkState::Away, None) => Some("the vessel is away".to_owned()),

@@ -160,7 +160,7 @@ pub(super) async fn find_better(
         return find(transfers, delivery).await;
     };
     let mut found = find_with(transfers, version, &signature.samples()).await?;
-    // Comparing with another average length would require another pass over the source.
+    // Files whose signatures have another average block length would require another pass over the source.
     found.retain(|file| file.found.signature.average() == signature.average());
     Ok(found)
 }

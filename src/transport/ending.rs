@@ -114,7 +114,8 @@ fn end(script: Script, size: u64, assembly: &RemotePath, destination: &RemotePat
     let script = script.code(" ] || { echo 'it has another size'; exit 3; }\necho verified\n");
     let script = script.code("chmod \"$m\"").path(assembly).code(" && touch -c -d \"@$t\"").path(assembly);
     let script = script.code(" && sync").path(assembly).code(" || exit 4\n");
-    let script = script.code("[ $(($(date +%s) - b)) -lt \"$e\" ] || { echo 'it took long'; exit 5; }\n");
+    let script = script
+        .code("[ $(($(date +%s) - b)) -lt \"$e\" ] || { echo 'the time limit for the rename has passed'; exit 5; }\n");
     let script = script.code("mv -fT").path(assembly).path(destination).code(" || exit 6\nsync");
     script.path(directory.as_bytes()).code("\necho published\n")
 }
@@ -246,7 +247,7 @@ mod tests {
     #[test]
     fn a_script_that_comes_to_the_rename_late_leaves_it_to_its_caller() {
         let (ended, root) = run_begun("name", "$(($(date +%s) - 60))", |_, _| {});
-        assert_eq!(ended, Ended::Verified("it took long".to_owned()));
+        assert_eq!(ended, Ended::Verified("the time limit for the rename has passed".to_owned()));
         assert!(!root.path().join("name").exists() && root.path().join(".x.tmp").exists());
     }
 
@@ -254,10 +255,10 @@ mod tests {
     fn a_script_whose_caller_may_not_wait_for_the_rename_leaves_it_to_the_caller() {
         let (ended, root) =
             run_begun("name", "$(($(date +%s) - 6))", |_, ending| ending.within = Duration::from_secs(4));
-        assert_eq!(ended, Ended::Verified("it took long".to_owned()));
+        assert_eq!(ended, Ended::Verified("the time limit for the rename has passed".to_owned()));
         assert!(!root.path().join("name").exists() && root.path().join(".x.tmp").exists());
         let (ended, _root) = run("name", |_, ending| ending.within = Duration::from_millis(900));
-        assert_eq!(ended, Ended::Verified("it took long".to_owned()));
+        assert_eq!(ended, Ended::Verified("the time limit for the rename has passed".to_owned()));
     }
 
     #[test]

@@ -244,7 +244,9 @@ impl Opened {
                 let (from, to) = ((from.clone(), from_offset), (to.clone(), offset));
                 Ok(SentBytes::Disk(disk.send_copy(from, length, to).await?))
             }
-            _ => Err(SftpError::Lost("the two files are open on different connections".into())),
+            _ => Err(SftpError::Lost(
+                "cannot copy on the vessel: the two files were opened on different connections".into(),
+            )),
         }
     }
 

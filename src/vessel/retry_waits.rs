@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::backoff::{Backoff, LONGEST_WAIT};
 use crate::fault::{Cause, Fault, Pace, Scope};
 
-/// The waits between connections, by the reason why the last connection ended. `AWAY`: the vessel can't be reached. It
+/// The waits between connections, by the reason why the last connection ended; `supervisor` chooses. `AWAY`: the vessel can't be reached. It
 /// is retried within 3 s, so that a restored link is used at once; an attempt costs only one packet. `SOON`: the vessel
 /// responds, but the connection fails. `SOON` is the first wait, and the setting `ReconnectWait` the longest.
 /// `UNHURRIED`: a person must fix the cause, for example an untrusted host key. `SLOW`: the vessel offers no SFTP, or

@@ -393,10 +393,10 @@ impl Ways {
         }
     }
 
-    /// Returns the standby connection if it works and may be used.
+    /// Returns the standby connection if it works, and if its way may carry files that are due.
     pub(super) async fn use_standby(&self, without: Option<usize>) -> Option<(usize, Remote)> {
         let (at, remote) = self.state().standby.take()?;
-        if Some(at) == without || self.closed(at).is_some() || remote.is_lost() {
+        if Some(at) == without || self.closed(at).is_some() || !self.is_wanted(at) || remote.is_lost() {
             return None;
         }
         tokio::time::timeout(PING, remote.ping()).await.ok()?;

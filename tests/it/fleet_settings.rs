@@ -172,7 +172,7 @@ fn a_file_that_is_included_twice_or_by_itself_is_refused() {
     for (files, words) in [
         (&[("settings.ini", "Include = settings.ini\n")][..], "settings.ini:1: Include: "),
         (&[("settings.ini", "Include = a.ini\n"), ("a.ini", "Include = settings.ini\n")], "a.ini:1: Include: "),
-        (&[("settings.ini", "Include = a.ini, ./a.ini\n"), ("a.ini", "")], "is read already (by "),
+        (&[("settings.ini", "Include = a.ini, ./a.ini\n"), ("a.ini", "")], "is already included by "),
         (&[("settings.ini", "Include = missing.ini\n")], "cannot read "),
         (&[("settings.ini", "Include = d\n"), ("d/x", "")], "Is a directory"),
         (
@@ -189,7 +189,7 @@ fn a_file_that_is_included_twice_or_by_itself_is_refused() {
     let place = written(&[("settings.ini", MAIN), ("settings.d/a.ini", "[Vessel v]\nAddress = v\n")]);
     std::os::unix::fs::symlink("a.ini", place.path().join("settings.d/b.ini")).unwrap();
     let said = Settings::load(&place.path().join("settings.ini")).unwrap_err().to_string();
-    assert!(said.contains("b.ini is read already"), "{said}");
+    assert!(said.contains("b.ini is already included"), "{said}");
     // An empty directory includes nothing.
     let place = written(&[("settings.ini", &format!("{MAIN}[Vessel v]\nAddress = v\n"))]);
     assert_eq!(Settings::load(&place.path().join("settings.ini")).unwrap().vessels.len(), 1);

@@ -5,7 +5,8 @@
 //! it has the session. The holder renews the row, and knows by its own clock until when no other process can acquire
 //! the lease.
 //!
-//! A process has either the lease of the whole ledger, which excludes all other processes, or the lease of one shore.
+//! A process has either the lease of the whole ledger, which excludes all other processes, or the lease of one shore. How the
+//! work of a shore without a lease passes to the others is in `shares`.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -139,7 +140,7 @@ async fn try_acquire(
     if is_held().fetch_one(&mut *transaction).await? {
         return Ok(None);
     }
-    // The work of the shores whose leases are removed becomes free, because no lease has their token any more.
+    // A shore has its work by the token of its lease. Without the lease, other shores can acquire the work.
     sqlx::query(
         "DELETE FROM lease WHERE name = 'ledger' AND $1 <> 'ledger' OR name = $1
              OR name LIKE 'shore %' AND ($1 = 'ledger' OR lock_file = $2)",

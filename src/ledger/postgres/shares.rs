@@ -1,4 +1,5 @@
-//! Implements [`Shores`]: records which shore has which work, and sends hints by `NOTIFY`.
+//! Implements [`Shores`]: records which shore has which work, gives the work of a shore that died to the others, and sends hints
+//! by `NOTIFY`.
 //!
 //! The keeper of the connections ([`super::connections`]) renews the lease of a shore, and the shore has its work as
 //! long as its lease. Work passes from one shore to another only in writing transactions, which run one at a time, so

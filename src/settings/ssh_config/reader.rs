@@ -272,8 +272,17 @@ fn text_of(source: &Source, file: &Arc<Path>) -> Result<Option<String>, Trouble>
     };
     let ours = [0, rustix::process::getuid().as_raw()].contains(&metadata.uid());
     if source.guarded && (!ours || metadata.mode() & 0o022 != 0) {
-        let message = format!("other users can write to the ssh config (mode {:04o})", metadata.mode() & 0o7777);
-        return Err(trouble(message, &format!("run: chmod go-w {}", source.file.display())));
+        let message = match ours {
+            true => format!("other users can write to the ssh config (mode {:04o})", metadata.mode() & 0o7777),
+            false => format!("the ssh config belongs to another user (uid {})", metadata.uid()),
+        };
+        let remedy = match ours {
+            true => format!("run: chmod go-w {}", source.file.display()),
+            false => {
+                format!("make it belong to root or to the user of contentmonster: chown root {}", source.file.display())
+            }
+        };
+        return Err(trouble(message, &remedy));
     }
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -28,8 +28,8 @@ const MOST_PER_CORE: usize = 64;
 /// The minimum time after which an unfinished login no longer counts towards the limit of the process. The time is
 /// longer if logins usually take longer.
 const LEASE: Duration = Duration::from_secs(2);
-/// The maximum time that a connected login waits for a place in the limit of the process, because servers wait only one
-/// or two minutes for a login.
+/// How long a login whose connection is open already waits for its turn, if the process has as many logins as it may.
+/// Servers close a connection that has not logged in after one or two minutes.
 const CONNECTED: Duration = Duration::from_secs(20);
 
 /// How many times longer a login at a shared host may take. A slow login does not block others, since its place expires
