@@ -32,7 +32,7 @@ pub(crate) fn measure(bench: &Bench, case: &Case) -> Result<Section> {
 fn one_run(bench: &Bench, case: &Case, stage: &Stage, ours: &Ours) -> Result<Vec<String>> {
     let limit = bench.limit(Duration::from_secs(1800));
     let places = stage.fresh(case.vessels)?;
-    let settings = write_settings(&stage.errand(&places), &[], &bench.set)?;
+    let settings = write_settings(&stage.task(&places), &[], &bench.set)?;
     let running = Running::start(ours.command(&settings, true), &places.log)?;
     let all = case.files * case.vessels;
     let mut watched = Watched { running: &running, destinations: &places.destinations, peak: 0, counts: Vec::new() };

@@ -30,7 +30,7 @@ fn one_run(bench: &Bench, case: &Case, stage: &Stage, ours: &Ours) -> Result<Vec
     let limit = bench.limit(Duration::from_secs(300));
     let places = stage.fresh(1)?;
     // Sources are moved as soon as they are delivered, so that no wait of the shore is in the figures.
-    let settings = write_settings(&stage.errand(&places), &[("SettleTime", "10ms")], &bench.set)?;
+    let settings = write_settings(&stage.task(&places), &[("SettleTime", "10ms")], &bench.set)?;
     let running = Running::start(ours.command(&settings, false), &places.log)?;
     let poll = Duration::from_millis(2);
     bench

@@ -21,7 +21,7 @@ pub(crate) fn measure(bench: &Bench, case: &Case) -> Result<Section> {
 fn one_run(bench: &Bench, case: &Case, stage: &Stage, ours: &Ours) -> Result<Vec<String>> {
     let limit = bench.limit(Duration::from_secs(300));
     let places = stage.fresh(case.vessels)?;
-    let settings = write_settings(&stage.errand(&places), &[], &bench.set)?;
+    let settings = write_settings(&stage.task(&places), &[], &bench.set)?;
     let running = Running::start(ours.command(&settings, false), &places.log)?;
     // A file that has come to every vessel proves every connection, and that it is one that was used.
     bench.stop.wait_until("a file on every vessel, and in processed/", Duration::from_millis(50), limit, || {

@@ -26,7 +26,7 @@ pub(crate) fn measure(bench: &Bench, case: &Case) -> Result<Section> {
 fn one_run(bench: &Bench, case: &Case, stage: &Stage, ours: &Ours) -> Result<Vec<String>> {
     let limit = bench.limit(Duration::from_secs(60));
     let places = stage.fresh(1)?;
-    let settings = write_settings(&stage.errand(&places), &[], &bench.set)?;
+    let settings = write_settings(&stage.task(&places), &[], &bench.set)?;
     let running = Running::start(ours.command(&settings, false), &places.log)?;
     // The case's own file warms the connection.
     bench.stop.wait_until("the first file in processed/", Duration::from_millis(50), limit, || {

@@ -30,6 +30,7 @@ mod results;
 mod rounds;
 mod stop;
 mod svg;
+mod task;
 mod urgent;
 mod vessel;
 mod watch;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::Result;
 use crate::freight::at;
-use crate::program::Errand;
+use crate::task::Task;
 
 /// A build of this program.
 #[derive(Clone)]
@@ -32,16 +32,16 @@ impl Ours {
     }
 }
 
-/// Writes a settings file with one section for each destination, into the errand's own directory, where the ledger and the
+/// Writes a settings file with one section for each destination, into the task's own directory, where the ledger and the
 /// vessels' TempDirs go too. `directory` adds lines to the directory's section, and `set` to the vessels' sections.
-pub(crate) fn write_settings(errand: &Errand, directory: &[(&str, &str)], set: &[(String, String)]) -> Result<PathBuf> {
-    let (vessel, work) = (errand.vessel, errand.work.display());
-    let source = errand.freight.directory().display();
+pub(crate) fn write_settings(task: &Task, directory: &[(&str, &str)], set: &[(String, String)]) -> Result<PathBuf> {
+    let (vessel, work) = (task.vessel, task.work.display());
+    let source = task.freight.directory().display();
     let mut text = format!("[MONSTER]\nDatabase = {work}/ledger.sqlite3\n\n[Directory freight]\nLocation = {source}\n");
     for (key, value) in directory {
         text.push_str(&format!("{key} = {value}\n"));
     }
-    for (number, destination) in errand.destinations.iter().enumerate() {
+    for (number, destination) in task.destinations.iter().enumerate() {
         text.push_str(&format!(
             "\n[Vessel v{number}]\nAddress = {}\nPort = {}\nUsername = {}\nIdentityFile = {}\nHostKey = {}\n\
              TempDir = {work}/temp-{number}\nRemoteLocation.freight = {}\n",
@@ -56,7 +56,7 @@ pub(crate) fn write_settings(errand: &Errand, directory: &[(&str, &str)], set: &
             text.push_str(&format!("{key} = {value}\n"));
         }
     }
-    let file = errand.work.join("settings.ini");
+    let file = task.work.join("settings.ini");
     fs::write(&file, text).map_err(at(&file))?;
     Ok(file)
 }

@@ -12,9 +12,10 @@ use clap::builder::PossibleValuesParser;
 
 use crate::Result;
 use crate::case::Case;
-use crate::freight::{Freight, at};
+use crate::freight::at;
 use crate::ours::{self, Ours};
-use crate::vessel::{Vessel, is_root};
+use crate::task::Task;
+use crate::vessel::is_root;
 use crate::watch::Until;
 
 /// One program.
@@ -30,16 +31,6 @@ pub(crate) enum Program {
     Mscp(PathBuf),
     /// The Python ContentMonster, by its directory.
     Original(PathBuf),
-}
-
-/// What is to be delivered, from where to where.
-pub(crate) struct Errand<'a> {
-    pub(crate) vessel: &'a Vessel,
-    pub(crate) freight: &'a Freight,
-    /// A directory for each vessel, there and empty.
-    pub(crate) destinations: &'a [PathBuf],
-    /// An empty directory for the program's own files.
-    pub(crate) work: &'a Path,
 }
 
 const INSTALLED: &[Program] = &[Program::Scp, Program::Sftp, Program::Rsync, Program::Rclone, Program::Lftp];
@@ -136,18 +127,18 @@ impl Program {
     }
 
     /// The commands to start at once: this program serves all destinations, the others are started once for each.
-    pub(crate) fn commands(&self, errand: &Errand, set: &[(String, String)]) -> Result<Vec<Command>> {
+    pub(crate) fn commands(&self, task: &Task, set: &[(String, String)]) -> Result<Vec<Command>> {
         let mut commands = match self {
-            Self::Ours(ours) => vec![ours.command(&ours::write_settings(errand, &[], set)?, true)],
-            Self::Original(path) => vec![original(path, errand)?],
+            Self::Ours(ours) => vec![ours.command(&ours::write_settings(task, &[], set)?, true)],
+            Self::Original(path) => vec![original(path, task)?],
             _ => {
-                let to = errand.destinations.iter().enumerate();
-                to.map(|(number, to)| self.peer(errand, number, to)).collect::<Result<_>>()?
+                let to = task.destinations.iter().enumerate();
+                to.map(|(number, to)| self.peer(task, number, to)).collect::<Result<_>>()?
             }
         };
         for command in &mut commands {
             // Nobody's own configuration has a say.
-            command.env("HOME", errand.vessel.home()).env_remove("SSH_AUTH_SOCK").env_remove("XDG_CONFIG_HOME");
+            command.env("HOME", task.vessel.home()).env_remove("SSH_AUTH_SOCK").env_remove("XDG_CONFIG_HOME");
         }
         Ok(commands)
     }
@@ -157,18 +148,18 @@ impl Program {
         if matches!(self, Self::Original(_)) { Until::So(all_processed) } else { Until::Ended }
     }
 
-    fn peer(&self, errand: &Errand, number: usize, to: &Path) -> Result<Command> {
-        let vessel = errand.vessel;
-        let (source, to) = (errand.freight.directory(), to.display());
+    fn peer(&self, task: &Task, number: usize, to: &Path) -> Result<Command> {
+        let vessel = task.vessel;
+        let (source, to) = (task.freight.directory(), to.display());
         let config = vessel.home().join("ssh_config").display().to_string();
         let there = format!("{}:{to}/", vessel.address);
         let mut command = Command::new(self.name());
         match self {
             Self::Scp => {
-                command.args(["-q", "-p", "-F", &config]).args(errand.freight.paths()).arg(there);
+                command.args(["-q", "-p", "-F", &config]).args(task.freight.paths()).arg(there);
             }
             Self::Sftp => {
-                let batch = errand.work.join(format!("batch-{number}"));
+                let batch = task.work.join(format!("batch-{number}"));
                 fs::write(&batch, format!("put -p {}/* {to}/\n", source.display())).map_err(at(&batch))?;
                 command.args(["-q", "-F", &config, "-b"]).arg(batch).arg(&vessel.address);
             }
@@ -177,7 +168,7 @@ impl Program {
                 command.arg("-a").args(["-e", &format!("ssh -F {config}"), &from, &there]);
             }
             Self::Rclone => {
-                let file = rclone_config(errand)?;
+                let file = rclone_config(task)?;
                 let there = format!("vessel:{to}");
                 command.arg("--config").arg(file).args(["copy", "--transfers", "8"]).arg(source).arg(there);
             }
@@ -204,7 +195,7 @@ impl Program {
                     &vessel.user,
                     "-i",
                 ]);
-                command.arg(vessel.identity()).args(errand.freight.paths()).arg(there);
+                command.arg(vessel.identity()).args(task.freight.paths()).arg(there);
             }
             Self::Ours(_) | Self::Original(_) => unreachable!("they have their own commands"),
         }
@@ -212,8 +203,8 @@ impl Program {
     }
 }
 
-fn rclone_config(errand: &Errand) -> Result<PathBuf> {
-    let vessel = errand.vessel;
+fn rclone_config(task: &Task) -> Result<PathBuf> {
+    let vessel = task.vessel;
     // In the vessel's home, so that what rclone learns of the server in its first run is known in the next, as it would be
     // in use.
     let file = vessel.home().join("rclone.conf");
@@ -233,8 +224,8 @@ fn rclone_config(errand: &Errand) -> Result<PathBuf> {
 
 /// The original delivers to the source's own path. So it gets the source shown at the destination's path, in a mount
 /// namespace of its own; the server sees the destination there.
-fn original(path: &Path, errand: &Errand) -> Result<Command> {
-    let (vessel, work, to) = (errand.vessel, errand.work, errand.destinations[0].display());
+fn original(path: &Path, task: &Task) -> Result<Command> {
+    let (vessel, work, to) = (task.vessel, task.work, task.destinations[0].display());
     let text = format!(
         "[MONSTER]\nDatabase = {work}/database.sqlite3\n\n[Directory freight]\nLocation = {to}\n\n\
          [Vessel v1]\nAddress = {}\nPort = {}\nUsername = {}\nTempDir = {work}/temp\n",
@@ -252,7 +243,7 @@ fn original(path: &Path, errand: &Errand) -> Result<Command> {
     fs::write(code.join("settings.ini"), text).map_err(at(&code))?;
     let venv = path.join("venv/bin/python");
     let python = if venv.exists() { venv } else { "python3".into() };
-    let script = format!("set -e\nmount --bind '{}' '{to}'\nexec \"$@\"\n", errand.freight.directory().display());
+    let script = format!("set -e\nmount --bind '{}' '{to}'\nexec \"$@\"\n", task.freight.directory().display());
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "--", "sh", "-c", &script, "sh"]);
     command.arg(python).arg(code.join("worker.py")).current_dir(&code);

@@ -15,9 +15,10 @@ use crate::freight::{Freight, at};
 use crate::link::Shore;
 use crate::machine::Machine;
 use crate::ours::Ours;
-use crate::program::{Errand, Program, peers};
+use crate::program::{Program, peers};
 use crate::report::Section;
 use crate::stop::Stop;
+use crate::task::Task;
 use crate::vessel::{self, Vessel, make_open};
 use crate::watch::{self, End, tail};
 
@@ -163,9 +164,9 @@ impl Stage {
         }
     }
 
-    pub(crate) fn errand<'a>(&'a self, places: &'a Places) -> Errand<'a> {
+    pub(crate) fn task<'a>(&'a self, places: &'a Places) -> Task<'a> {
         let (vessel, freight) = (&self.vessel, &self.freight);
-        Errand { vessel, freight, destinations: &places.destinations, work: &places.work }
+        Task { vessel, freight, destinations: &places.destinations, work: &places.work }
     }
 }
 
@@ -230,7 +231,7 @@ fn one_run(bench: &Bench, case: &Case, stage: &Stage, program: &Program) -> Resu
     const USUAL_LIMIT: Duration = Duration::from_secs(300);
     let limit = bench.limit(USUAL_LIMIT);
     let places = stage.fresh(case.vessels)?;
-    let commands = program.commands(&stage.errand(&places), &bench.set)?;
+    let commands = program.commands(&stage.task(&places), &bench.set)?;
     let all_processed = || stage.freight.is_processed();
     rest(&bench.stop)?;
     let run = watch::run(commands, &places.log, program.until(&all_processed), limit, &bench.stop)?;

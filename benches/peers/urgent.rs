@@ -45,9 +45,9 @@ fn one_run(bench: &Bench, case: &Case, stage: &Stage, ours: &Ours) -> Result<Vec
     }
     let mut set = bench.set.clone();
     set.push(("RemoteLocation.large".to_owned(), large_to.display().to_string()));
-    let mut errand = stage.errand(&places);
-    errand.destinations = &places.destinations[..1];
-    let settings = write_settings(&errand, &[("Priority", "urgent")], &set)?;
+    let mut task = stage.task(&places);
+    task.destinations = &places.destinations[..1];
+    let settings = write_settings(&task, &[("Priority", "urgent")], &set)?;
     let mut file = fs::File::options().append(true).open(&settings).map_err(at(&settings))?;
     let section = format!("\n[Directory large]\nLocation = {}\nPriority = bulk\n", large_from.display());
     file.write_all(section.as_bytes()).map_err(at(&settings))?;
