@@ -195,7 +195,10 @@ impl RangeMap {
             self.missing.add(first..end);
             first
         } else {
-            let reserve = end.min(start.saturating_add(share)).max(first);
+            let reserve = match end.min(start.saturating_add(share)).max(first) {
+                reserve if end - reserve < self.shortest() && end - start <= self.longest => end,
+                reserve => reserve,
+            };
             let first = self.step(start, reserve);
             self.reserved.add(first..reserve);
             self.missing.add(reserve..end);
