@@ -165,13 +165,13 @@ fn exposure(directory: &Directory) -> Vec<Finding> {
     let Some(who) = local::within(MOMENT, move || local::exposed_to(&asked)).flatten() else { return Vec::new() };
     let (name, location) = (&directory.name, directory.location.display());
     let mut notes = vec![format!(
-        "directory {name}: {who} may write to {location}, and so decide what is sent; remove the write permission \
-         (chmod, chown) if that is not intended"
+        "directory {name}: {location} is writable by {who}, so they can choose which files are sent; if this is not \
+         intended, remove the write permission (chmod, chown)"
     )];
     if directory.links == Links::Follow {
         notes.push(format!(
-            "directory {name}: Links = follow sends every file that a link leads to and contentmonster may read, and \
-             {who} may create links in {location}; write `Links = copy` or `Links = skip`"
+            "directory {name}: {location} is writable by {who}; with `Links = follow`, a link created there sends any \
+             file that contentmonster can read; write `Links = copy` or `Links = skip`"
         ));
     }
     notes.into_iter().map(Finding::Note).collect()

@@ -36,7 +36,7 @@ fn show(vessel: &VesselPlan, now: Timestamp) {
     };
     say(format_args!("{} ({}, {rate})", vessel.vessel, vessel.link));
     if let Some(why) = &vessel.eta_unknown {
-        say(format_args!("  not all of the times are known: {why}"));
+        say(format_args!("  some times are unknown: {why}"));
     }
     for (number, queue) in (1..).zip(&vessel.queues) {
         let QueuePlan { directory, priority, order, waiting, .. } = queue;
@@ -50,7 +50,7 @@ fn show(vessel: &VesselPlan, now: Timestamp) {
             say(format_args!("     waits: {}", held.phrase(local)));
         }
         if let Some(begins) = queue.begins {
-            let ends = queue.ends.map_or("after these 24 hours".to_owned(), local);
+            let ends = queue.ends.map_or("more than 24 hours from now".to_owned(), local);
             say(format_args!("     expected: from {} until {ends}", local(begins)));
         }
     }

@@ -37,5 +37,5 @@ fn lines_of_path(path: &PathStatus, line: &mut impl FnMut(&str, String)) {
     line("round trip", format!("{trip:.1} ms (shortest {shortest:.1} ms)"));
     line("lost and sent again", format!("{:.2} % ({})", path.resent_percent, sizes::bytes(path.resent_bytes)));
     let (window, unanswered) = (sizes::bytes(path.window_bytes), sizes::bytes(path.unanswered_bytes));
-    line("window", format!("{window}, {unanswered} unanswered"));
+    line("window", format!("{window}, {unanswered} not acknowledged"));
 }

@@ -86,14 +86,17 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
     text.push_str(&table(header, rows));
     for vessel in vessels {
         if let Some(reason) = &vessel.link.reason {
-            let what = if vessel.link.state == LinkState::Paused { "resumed" } else { "next try" };
+            let what = if vessel.link.state == LinkState::Paused { "resumes" } else { "next try" };
             let next = vessel.link.next_try.map(|next| format!(" ({what} {})", sizes::until(next, document.at)));
             let _ = writeln!(text, "  {}: {reason}{}", vessel.name, next.unwrap_or_default());
         }
         if let Some(first) = &vessel.retried_first {
             let (files, next) = (counted(vessel.put_off, "file"), sizes::until(first.next_try, document.at));
             let (name, directory, path, reason) = (&vessel.name, &first.directory, &first.path, &first.reason);
-            let _ = writeln!(text, "  {name}: {files} postponed, first {directory}/{path}: {reason} (next try {next})");
+            let _ = writeln!(
+                text,
+                "  {name}: {files} postponed; first to be retried: {directory}/{path}: {reason} (next try {next})"
+            );
         }
         text.push_str(&queues(vessel, document.at));
         vessel.ways.iter().for_each(|way| text.push_str(&line_of_way(&vessel.name, way)));
@@ -104,7 +107,7 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
     text.push_str(&table(header, document.directories.iter().map(row_of_directory)));
     for directory in &document.directories {
         if let Some(pause) = &directory.pause {
-            let until = pause.until.map(|until| format!(" (resumed {})", sizes::until(until, document.at)));
+            let until = pause.until.map(|until| format!(" (resumes {})", sizes::until(until, document.at)));
             let note = pause.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
             let since = sizes::span(pause.since, document.at);
             let _ = writeln!(text, "  {}: paused for {since}{note}{}", directory.name, until.unwrap_or_default());
@@ -117,7 +120,8 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
     for hook in &document.hooks {
         if let Some(why) = &hook.failing {
             let since = hook.since.map(|since| format!(" for {}", sizes::span(since, document.at))).unwrap_or_default();
-            let _ = writeln!(text, "{} fails{since} ({} in all): {why}", hook.name, counted(hook.failures, "failure"));
+            let (name, failures) = (&hook.name, counted(hook.failures, "failure"));
+            let _ = writeln!(text, "{name} has been failing{since} ({failures} in total): {why}");
         }
     }
     for disk in document.disks.iter().filter(|disk| disk.low) {
@@ -185,7 +189,7 @@ fn line_of_budget(budget: &BudgetStatus, now: Timestamp) -> String {
     let percent = used.saturating_mul(100) / (*bytes).max(1);
     let (used, bytes, ends) = (sizes::bytes(*used), sizes::bytes(*bytes), sizes::until(*ends, now));
     format!(
-        "  budget of the {of} {name}: {percent} % used, {used} of {bytes} for this {period}; the next one begins {ends}{reserve}\n"
+        "  budget of the {of} {name}: {percent} % used, {used} of {bytes} for this {period}; the next {period} begins {ends}{reserve}\n"
     )
 }
 

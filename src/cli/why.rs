@@ -68,7 +68,7 @@ fn show_delivery(report: &DeliveryReport, bytes: u64, now: Timestamp) {
     }
     show_cost(report);
     if let Some(error) = report.last_error.as_ref().filter(|error| !report.now.ends_with(error.as_str())) {
-        say(format_args!("      last error (of {} in a row): {error}", report.failures.max(1)));
+        say(format_args!("      last error (failed attempts in a row: {}): {error}", report.failures.max(1)));
     }
     if let Some(next) = report.next_try {
         say(format_args!("      next try: {}", sizes::until(next, now)));
@@ -79,7 +79,7 @@ fn show_delivery(report: &DeliveryReport, bytes: u64, now: Timestamp) {
 fn show_cost(report: &DeliveryReport) {
     if let Some(written) = report.written_bytes {
         let link =
-            report.link_bytes.map(|link| format!("; its share of the bytes on the link: {}", sizes::bytes(link)));
+            report.link_bytes.map(|link| format!("; bytes on the link for this delivery: {}", sizes::bytes(link)));
         say(format_args!("      wrote {} of the file{}", sizes::bytes(written), link.unwrap_or_default()));
     }
 }

@@ -44,7 +44,7 @@ impl LinkRecords {
             && self.usage.unrecorded() == 0
             && let Err(e) = self.usage.settle_ceilings(self.is_shared).await
         {
-            tracing::debug!("Cannot record the ceilings of budgets: {e}");
+            tracing::debug!("Cannot record the final use of budgets: {e}");
         }
     }
 

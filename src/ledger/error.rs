@@ -174,12 +174,12 @@ impl LedgerError {
             Self::Corrupt(_) => START_ANEW,
             Self::Refused { remedy, .. } => remedy,
             Self::Held { .. } => {
-                "stop the other contentmonster, set another Database for this one, or another ShoreName if both are to \
-                 work together; if its host has failed, the ledger can be used again after LeaseTime"
+                "stop the other contentmonster, or set another Database for this one, or, if both are to share the \
+                 work, another ShoreName; if the other host has failed, the ledger can be used again after LeaseTime"
             }
             Self::TakenOver { .. } => {
-                "start this contentmonster again once the other one has stopped; if its host is only slow, give both a \
-                 longer LeaseTime"
+                "start this contentmonster again once the other one has stopped; if this host is only slow, give both \
+                 a longer LeaseTime"
             }
             Self::NotOurs { .. } => "restart contentmonster on this host, so that it takes its share of the work again",
             Self::Away(_) => {

@@ -181,7 +181,10 @@ impl LoopSlot {
                 Some(started)
             }
             Err(e) => {
-                tracing::debug!(vessel = %vessel.name, "Sending small files over SFTP: {e}");
+                tracing::debug!(
+                    vessel = %vessel.name,
+                    "Small files are sent over SFTP, because the vessel's shell cannot receive them: {e}"
+                );
                 *state = State::Unusable;
                 None
             }
@@ -197,6 +200,6 @@ async fn connect(remote: &Remote, vessel: &Arc<Vessel>, environment: &Arc<SshEnv
         Err(e) => Err(e.to_string()),
     };
     connected
-        .inspect_err(|e| tracing::debug!(vessel = %vessel.name, "Small files share a connection with large ones: {e}"))
+        .inspect_err(|e| tracing::debug!(vessel = %vessel.name, "No separate connection for small files: {e}"))
         .ok()
 }

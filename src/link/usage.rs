@@ -58,7 +58,10 @@ impl Payer {
             Part::Whole => format!("{whose} of {limit} is spent ({bytes} bytes on the link)"),
             Part::BeforeReserve(reserve) => {
                 let kept = reserve.priorities().either();
-                format!("{whose} of {limit} is spent except for its reserve for {kept} ({bytes} bytes on the link)")
+                format!(
+                    "{whose} of {limit} is spent except for the part reserved for priority {kept} ({bytes} bytes on \
+                     the link)"
+                )
             }
         }
     }

@@ -105,7 +105,9 @@ impl DiskError {
     fn sorted(&self) -> Fault {
         match self {
             Self::Changed { .. } => Fault::file(self).at(Pace::Soon),
-            Self::NotAFile { .. } => Fault::file(self).mend("only regular files are delivered"),
+            Self::NotAFile { .. } => {
+                Fault::file(self).mend("put a regular file in its place; only regular files are delivered")
+            }
             Self::Stopped { .. } => Fault::attempt(self),
             Self::Silent { .. } => Fault::attempt(self)
                 .at(Pace::Slow)

@@ -157,7 +157,7 @@ pub fn uncertain(path: Vec<u8>) -> Mount {
 /// Describes a remembered mount, to be printed after the word "it".
 fn earlier(mount: &Mount) -> String {
     match mount.file_system.is_empty() {
-        true => "was mounted while the directory was scanned".to_owned(),
+        true => "was mounted or unmounted while the directory was scanned".to_owned(),
         false => format!("was {} before", shown(mount)),
     }
 }
@@ -457,7 +457,10 @@ mod tests {
         for now in [mounts(&disk), unmounted.done()] {
             let changes = now.changes(&remembered);
             assert_eq!(changes.iter().map(|change| &change.path[..]).collect::<Vec<_>>(), [b"a"]);
-            assert!(changes[0].what.ends_with("but it was mounted while the directory was scanned"), "{changes:?}");
+            assert!(
+                changes[0].what.ends_with("but it was mounted or unmounted while the directory was scanned"),
+                "{changes:?}"
+            );
         }
     }
 

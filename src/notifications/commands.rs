@@ -14,6 +14,7 @@ use crate::ledger::{Notice, NoticeId};
 use crate::names::DirectoryName;
 use crate::records::EventKind;
 use crate::settings::{Placeholders, Settings};
+use crate::text::duration;
 
 /// The name of the commands' channel in the ledger.
 pub(super) const CHANNEL: &str = "command";
@@ -70,7 +71,7 @@ pub(super) async fn run(desk: Desk, bell: Bell) {
         }
     };
     if tokio::time::timeout(GRACE, ending).await.is_err() {
-        tracing::debug!("Killing the commands of events, because they are still running");
+        tracing::debug!("Killing the event commands that did not end within {} after the stop", duration(GRACE));
     }
 }
 

@@ -64,7 +64,7 @@ impl Client {
         if status.is_success() {
             return Ok(());
         }
-        let advice = if status.is_redirection() { "; redirects are not followed: write the final address" } else { "" };
+        let advice = if status.is_redirection() { "; redirects are not followed: set the final address" } else { "" };
         Err(format!("the answer was {status}{advice}"))
     }
 

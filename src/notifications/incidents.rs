@@ -189,7 +189,7 @@ impl Reporter {
                 desk.hooks.note(&format!("command {program}"), desk.clock.now_ms(), result);
             }
             if let Err(why) = ran {
-                tracing::warn!("The command OnTrouble failed: {why}");
+                tracing::warn!("The OnTrouble command failed: {why}");
             }
         }
         for address in &recipients.webhooks {

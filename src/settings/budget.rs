@@ -110,8 +110,8 @@ pub(super) fn budget(text: &str) -> Result<Budget, Diagnostic> {
     if let (Some(day), Some(month)) = (of(Period::Day), of(Period::Month))
         && day > month
     {
-        let message = "the budget of a day is larger than that of a month";
-        return Err(Diagnostic::new(message, "keep the budget of the month alone, or make that of the day smaller"));
+        let message = "the daily budget is larger than the monthly budget";
+        return Err(Diagnostic::new(message, "remove the daily budget, or make it smaller"));
     }
     Ok(Budget(limits))
 }

@@ -47,7 +47,8 @@ pub(super) fn shores(directories: &[(Directory, Place)], vessels: &[(Vessel, Pla
         let Some(first) = bound.next() else { continue };
         if let Some(other) = bound.find(|other| other.shore != first.shore) {
             let message = format!(
-                "receives [Directory {}] of the shore {} and [Directory {}] of the shore {}",
+                "receives [Directory {}] of the shore {} and [Directory {}] of the shore {}, but only one shore can \
+                 serve a vessel",
                 first.name, first.shore, other.name, other.shore
             );
             let remedy = "add one of the directories to IgnoreDirs, and write a second section for this vessel";
@@ -68,7 +69,7 @@ pub(super) fn ways(directories: &[(Directory, Place)], vessels: &[(Vessel, Place
             let (name, priority) = (&directory.name, directory.priority.as_str());
             let names = links().map(|link| format!("[Link {}]", link.name)).collect::<Vec<_>>().join(" or ");
             let message =
-                format!("the files of [Directory {name}], with priority {priority}, cannot be sent over any way");
+                format!("no link to this vessel accepts files of [Directory {name}], which have priority {priority}");
             let remedy = format!("add {priority} to Priorities of {names}, or {name} to IgnoreDirs of this vessel");
             problems.report(place.clone(), Diagnostic::new(message, remedy));
         }
@@ -146,7 +147,9 @@ mod tests {
         let sat = "[Link sat]\nPriorities = high, urgent";
         let said = parse(&both, sat, "Address.sat = v").unwrap_err().to_string();
         assert!(
-            said.contains("[Vessel v] the files of [Directory films], with priority bulk, cannot be sent over any way"),
+            said.contains(
+                "[Vessel v] no link to this vessel accepts files of [Directory films], which have priority bulk"
+            ),
             "{said}"
         );
         assert!(said.contains("add bulk to Priorities of [Link sat], or films to IgnoreDirs"), "{said}");

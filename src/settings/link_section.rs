@@ -70,7 +70,8 @@ pub(super) fn read(view: &View<'_>) -> Option<Link> {
         return None;
     }
     if Schedule::never_open(&[&link.schedule]) {
-        let diagnostic = Diagnostic::new("the schedule never opens", "give it a window that occurs, or remove it");
+        let remedy = "add a window in which the link may be used, or remove the line";
+        let diagnostic = Diagnostic::new("the schedule never opens", remedy);
         view.problems.report(view.place_of("Schedule"), diagnostic);
     }
     Some(link)

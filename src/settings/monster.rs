@@ -211,8 +211,10 @@ pub(super) fn read(view: &View<'_>) -> Option<Monster> {
     }
     let Logging { format, target, .. } = &monster.logging;
     if *format == Some(LogFormat::Journald) && *target != LogTarget::StandardError {
-        let diagnostic =
-            Diagnostic::new("cannot be used with `LogFormat = journald`", "remove it, or write `LogFormat = text`");
+        let diagnostic = Diagnostic::new(
+            "cannot be used with `LogFormat = journald`",
+            "remove LogFile, or write `LogFormat = text`",
+        );
         view.problems.report(view.place_of("LogFile"), diagnostic);
     }
     if monster.notifications.webhooks.iter().any(|one| !one.is_private()) {

@@ -88,7 +88,7 @@ pub(super) fn command(written: &Written<'_>) -> Result<Vec<String>, Diagnostic> 
     placeholders::check_spelling(written.text)?;
     let of_one_vessel = ["{vessel}", "{group}"].into_iter().find(|word| written.text.contains(word));
     if let Some(word) = of_one_vessel.filter(|_| written.key.name == "OnRetired") {
-        let message = format!("`{word}` has no value here, because all vessels have the file");
+        let message = format!("`{word}` has no value here, because OnRetired runs once for all vessels");
         return Err(Diagnostic::new(message, "remove it, or use OnDelivered"));
     }
     words(written.text, written.view.start)

@@ -82,7 +82,8 @@ impl<'a> Overlaps<'a> {
         }
         let message =
             format!("is also the Location of [Directory {}]{}", self.directory(one).name, self.shown(other, one));
-        let remedy = "choose another Location for one of them, or merge the two sections; only mirrors may share one";
+        let remedy =
+            "choose another Location for one of them, or merge the two sections; only mirrors may share a Location";
         self.report(other, Diagnostic::new(message, remedy));
     }
 
@@ -92,15 +93,18 @@ impl<'a> Overlaps<'a> {
         let name = &self.directory(outer).name;
         let stays = self.directory(outer).keep_processed == KeepProcessed::Forever;
         if stays && below.as_os_str().is_empty() {
-            let message = format!("is the processed/ of [Directory {name}]");
-            let remedy = "files delivered there are sent on from here; choose another Location if that is not intended";
+            let message = format!(
+                "is the processed/ of [Directory {name}], so files that [Directory {name}] has delivered are sent on \
+                 from here"
+            );
+            let remedy = "choose another Location if that is not intended";
             let place = self.directories[inner].1.clone().at_key("Location");
             return self.problems.warn(place, Diagnostic::new(message, remedy));
         }
         let message = match below.as_os_str().is_empty() {
             true => format!(
-                "is the processed/ of [Directory {name}], and its KeepProcessed removes the files even if they were \
-                 not delivered from this directory yet"
+                "is the processed/ of [Directory {name}], whose KeepProcessed may remove files before this directory \
+                 has delivered them"
             ),
             false => format!("is in the processed/ of [Directory {name}]{}", self.shown(inner, outer)),
         };
@@ -119,8 +123,8 @@ impl<'a> Overlaps<'a> {
         if holder.is_mirror() {
             if !held.is_mirror() {
                 let message = format!(
-                    "is in the Location of the mirror [Directory {name}]; for that mirror, files that are delivered \
-                     from this directory and moved to processed/ count as deleted"
+                    "is in the Location of the mirror [Directory {name}], which treats a file that this directory \
+                     delivers and moves to processed/ as deleted"
                 );
                 let place = self.directories[inner].1.clone().at_key("Location");
                 let remedy = format!("{exclude} if that is not intended");
@@ -129,8 +133,8 @@ impl<'a> Overlaps<'a> {
             return;
         }
         let message = format!(
-            "is in the Location of [Directory {name}], which also sends the files here, and moves them into its \
-             processed/ before they are delivered from here{}",
+            "is in the Location of [Directory {name}], which also sends these files, and moves them into its \
+             processed/ even if this directory has not delivered them yet{}",
             self.shown(inner, outer)
         );
         self.report(inner, Diagnostic::new(message, format!("{exclude}, or merge the two sections")));
@@ -323,8 +327,8 @@ pub fn clash((first, place): (&Directory, &RemotePath), (second, other): (&Direc
     meets.then(|| {
         let (other, deletes) = (&first.name, &deletes.name);
         format!(
-            "overlaps with the RemoteLocation of [Directory {other}], where the mirror [Directory {deletes}] deletes \
-             files,"
+            "overlaps with the RemoteLocation of [Directory {other}] (the mirror [Directory {deletes}] deletes files \
+             there)"
         )
     })
 }

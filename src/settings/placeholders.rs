@@ -45,12 +45,13 @@ impl<'a> Placeholders<'a> {
                 let remedy = match word {
                     "group" => "name a group with `Groups = …` in the vessel's section".to_owned(),
                     "hostname" => "set this host's name with `hostnamectl set-hostname NAME`".to_owned(),
-                    _ => format!("{{{word}}} has a value only in RemoteLocation, and {{vessel}} only for a vessel"),
+                    "vessel" => "remove it; {vessel} has a value only for a vessel".to_owned(),
+                    _ => format!("remove it; {{{word}}} has a value only in RemoteLocation and in commands"),
                 };
                 return Err(Diagnostic::new(format!("`{{{word}}}` has no value here"), remedy));
             };
             if value.contains('/') || matches!(value, "." | "..") {
-                let message = format!("`{{{word}}}` is `{value}`, which would name another directory in a path");
+                let message = format!("`{{{word}}}` is `{value}`, which in a path would lead to another directory");
                 return Err(Diagnostic::new(message, "rename the section, or write the value without the placeholder"));
             }
         }

@@ -60,7 +60,7 @@ pub(super) fn check_reserve(view: &View<'_>, budget: &Budget, reserve: Option<Re
     if let Some(limit) = small {
         let left = reserve.leaves(limit);
         let message = format!("the reserve leaves {left} bytes of {limit}: less than one chunk of {chunk_size} bytes");
-        let remedy = "raise the budget, keep a smaller part, or make ChunkSize in [MONSTER] smaller";
+        let remedy = "raise the budget, reserve a smaller part, or make ChunkSize in [MONSTER] smaller";
         view.problems.report(view.place_of("BudgetReserve"), Diagnostic::new(message, remedy));
     }
 }

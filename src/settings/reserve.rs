@@ -50,7 +50,7 @@ pub(super) fn reserve(text: &str) -> Result<Option<Reserve>, Diagnostic> {
     let lowest = Priority::named(word.trim());
     let (Some(percent), Some(lowest)) = (percent, lowest) else { return Err(diagnostic()) };
     if lowest == Priority::Bulk {
-        let message = format!("`{text}` keeps the reserve for every file");
+        let message = format!("`{text}` has no effect: files of every priority may use this reserve");
         return Err(Diagnostic::new(message, "name a higher priority, such as high, or remove the line"));
     }
     Ok(Some(Reserve { percent, lowest }))

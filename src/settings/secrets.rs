@@ -171,7 +171,9 @@ fn diagnostic_of(path: &Path, why: Unusable) -> Diagnostic {
             Diagnostic::new(format!("cannot read {path}: {error}"), "name a file that contentmonster may read")
         }
         Unusable::Empty => Diagnostic::new(format!("the first line of {path} is empty"), "put the secret on that line"),
-        Unusable::NotText => Diagnostic::new(format!("{path} is not UTF-8 text"), "put the secret on its first line"),
+        Unusable::NotText => {
+            Diagnostic::new(format!("{path} is not UTF-8 text"), "save it as UTF-8, with the secret on its first line")
+        }
     }
 }
 

@@ -88,11 +88,12 @@ fn alias(view: &View<'_>, keys: &RouteKeys, advice: &Advice, is_socket: bool) ->
     }
     if !values::is_alias(view.name) && keys.host_keys.is_empty() {
         let message = format!(
-            "invalid host name `{}`: the vessel's name is looked up in known_hosts, because its address is a socket",
+            "the vessel's name `{}` is not a valid host name, but is looked up in known_hosts, because the address is \
+             a socket",
             view.name
         );
         view.problems
-            .report(view.place_of("Address"), Diagnostic::new(message, "write `HostKeyAlias = …`, or HostKey"));
+            .report(view.place_of("Address"), Diagnostic::new(message, "write `HostKeyAlias = …` or `HostKey = …`"));
     }
     Some(view.name.to_owned())
 }
@@ -209,7 +210,8 @@ impl Guide<'_> {
             if hops.len() == MOST_HOPS {
                 let diagnostic = Diagnostic::new(
                     format!("more than {MOST_HOPS} hops: a hop probably goes through itself, or through one before it"),
-                    "exclude the hop from the pattern with `Host * !hop`, or set `ProxyJump none` for it above",
+                    "exclude the hop from the pattern with `Host * !hop`, or put `Host hop` with `ProxyJump none` \
+                     above it",
                 );
                 self.view.problems.report(place, diagnostic);
                 return None;

@@ -259,7 +259,8 @@ pub(super) fn read(view: &View<'_>, monster: Option<&Monster>, directories: &[(D
     let mount_point = route.mount_point.take();
     let mut ways = ssh_route::ways(view, &route, vessel.timeout)?;
     if vessel.together && ways.len() < 2 && view.own.is_some_and(|own| own.entry("Together").is_some()) {
-        let diagnostic = Diagnostic::new("has no effect with one way", "name another address, or remove the line");
+        let message = "has no effect, because the vessel has only one address";
+        let diagnostic = Diagnostic::new(message, "add another address, or remove the line");
         view.problems.warn(view.place_of("Together"), diagnostic);
     }
     let Way { link, ssh, hops } = ways.first()?.clone();

@@ -128,7 +128,7 @@ impl MountWatch {
             // Without the mounts, files of an unmounted disk look like deleted files, so all deletions wait.
             (Err(error), _) | (_, Err(error)) => {
                 let location_moved = Some(format!(
-                    "may lack a mounted disk, because mounts can't be listed (is /proc mounted?): {error}"
+                    "cannot be checked for unmounted disks, because mounts can't be listed (is /proc mounted?): {error}"
                 ));
                 return Ok(Visible { gone, location_moved, ..Visible::default() });
             }
@@ -145,8 +145,8 @@ impl MountWatch {
         for change in changes.iter().filter(|change| held.iter().any(|path| change.concerns(path))) {
             let place = directory.settings.location.join(OsStr::from_bytes(&change.path));
             let text = format!(
-                "nothing is deleted on the vessels below {}: it {}; mount the previous file system again, or start \
-                 once with --allow-deletes to delete its files on the vessels, too",
+                "files missing at or below {0} are not deleted on the vessels: {0} {1}; mount the previous file system \
+                 again, or start once with --allow-deletes to delete them on the vessels, too",
                 place.display(),
                 change.what
             );

@@ -80,7 +80,7 @@ impl Reporter<'_> {
     fn open(&self, history: &VersionHistory, delivery: &DeliveryHistory) -> (String, Option<Timestamp>, Vec<String>) {
         let name = delivery.vessel.as_str();
         let Some(vessel) = self.document.vessels.iter().find(|vessel| vessel.name == name) else {
-            let mend = format!("add [Vessel {name}] again, or start contentmonster, which drops the deliveries to it");
+            let mend = format!("add [Vessel {name}] again, or start contentmonster to drop the deliveries to it");
             return ("the vessel is no longer in the settings".to_owned(), None, vec![mend]);
         };
         let link = &vessel.link;
@@ -158,7 +158,7 @@ impl Reporter<'_> {
         match files {
             0 => format!("queued{of}; {queue} in the queue for this vessel"),
             _ => format!(
-                "queued{of}; {} with a higher priority first: {}; {queue} in the queue for this vessel",
+                "queued{of} behind {} with a higher priority: {}; {queue} in the queue for this vessel",
                 counted(files, "file"),
                 names.join(", ")
             ),

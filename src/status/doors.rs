@@ -23,6 +23,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::text::duration;
+
 /// Maximum number of concurrent connections, for the port and for the Unix socket separately.
 const MOST_CONNECTIONS: usize = 256;
 /// Timeout for receiving the head of a request.
@@ -108,7 +110,10 @@ async fn answer(
 /// Aborts a request whose response doesn't begin in time, for example because half of its body is missing.
 pub(super) async fn in_time(request: Request, next: Next) -> Response {
     let answered = tokio::time::timeout(ANSWER, next.run(request)).await;
-    answered.unwrap_or_else(|_| (StatusCode::REQUEST_TIMEOUT, "the request took too long\n").into_response())
+    answered.unwrap_or_else(|_| {
+        let why = format!("the request was not answered within {}\n", duration(ANSWER));
+        (StatusCode::REQUEST_TIMEOUT, why).into_response()
+    })
 }
 
 /// The counts of open status pages by address. Cheap to clone.

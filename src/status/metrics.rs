@@ -96,7 +96,7 @@ impl Shown {
     fn program(&self, out: &mut Out<'_>) -> fmt::Result {
         let ready = self.0.daemon.as_ref().is_some_and(|daemon| daemon.ready);
         let started = self.0.daemon.as_ref().map_or(0, |daemon| daemon.started.as_second().cast_unsigned());
-        out.gauges("ready", "1: the initial scan of the directories is in the ledger", [(vec![], u64::from(ready))])?;
+        out.gauges("ready", "1: the initial scan of the directories is complete", [(vec![], u64::from(ready))])?;
         out.gauges("start_time_seconds", "Start time of the program, seconds since 1970", [(vec![], started)])?;
         let available = u64::from(self.0.ledger.trouble.is_none());
         out.gauges("ledger_available", "1: the ledger can be read and written", [(vec![], available)])?;
@@ -157,18 +157,18 @@ impl Shown {
         out.gauges("queue_files", "Files waiting for a vessel, by priority", self.queues(|queue| queue.waiting.files))?;
         out.gauges(
             "queue_closed_files",
-            "Files waiting for a vessel until a window opens, by priority",
+            "Files for a vessel that wait until a window opens, by priority",
             self.queues(|queue| if queue.opens.is_some() { queue.waiting.files } else { 0 }),
         )?;
         out.gauges(
             "queue_held_files",
-            "Files waiting for a vessel until a schedule, a budget or a link allows them, by priority",
+            "Files for a vessel that a schedule, a budget or a link holds back, by priority",
             self.queues(|queue| if queue.held.is_some() { queue.waiting.files } else { 0 }),
         )?;
         out.gauges("in_flight_files", "Deliveries in progress to a vessel", each(|v| v.in_flight))?;
         out.gauges(
             "in_flight_bytes",
-            "Bytes that a vessel already has of the deliveries in progress",
+            "Bytes of the deliveries in progress that a vessel already has",
             each(|v| v.in_flight_bytes),
         )?;
         out.gauges("rate_bytes_per_second", "Bytes per second sent to a vessel", each(|v| v.rate))?;
@@ -178,10 +178,14 @@ impl Shown {
             "Time of the last acknowledgement of a vessel, seconds since 1970",
             each(|v| v.last_acknowledged.map_or(0, |at| at.as_second().cast_unsigned())),
         )?;
-        out.counters("acknowledged_files", "Files a vessel acknowledged in total", each(|v| v.acknowledged.files))?;
+        out.counters(
+            "acknowledged_files",
+            "Files that a vessel acknowledged, in total",
+            each(|v| v.acknowledged.files),
+        )?;
         out.counters(
             "acknowledged_bytes",
-            "Bytes of the files a vessel acknowledged in total",
+            "Bytes of the files that a vessel acknowledged, in total",
             each(|v| v.acknowledged.bytes),
         )?;
         out.counters(
@@ -229,7 +233,7 @@ impl Shown {
         let paused = self.0.directories.iter();
         let paused = paused.map(|one| (vec![("directory", one.name.as_str())], u64::from(one.pause.is_some())));
         out.gauges("directory_paused", "Whether a directory is paused", paused)?;
-        out.gauges("budget_bytes", "A budget of bytes on a link", self.budgets(|budget| budget.bytes))?;
+        out.gauges("budget_bytes", "Size of a budget for bytes on a link", self.budgets(|budget| budget.bytes))?;
         out.gauges(
             "budget_used_bytes",
             "Bytes on the link in the current period of a budget",

@@ -145,7 +145,7 @@ impl Reporter<'_> {
         let least = directory.min_age;
         if i128::try_from(least.as_nanos()).is_ok_and(|least| age.as_nanos() < least) {
             let (changed, least) = (local(changed), duration(least));
-            return (format!("{what} (last change {changed}): MinAge is {least}"), Vec::new());
+            return (format!("{what} (last change {changed}): waiting until its age is MinAge ({least})"), Vec::new());
         }
         let (changed, quiet) = (local(changed), duration(directory.settle_time));
         let interval = match directory.interval.is_zero() {

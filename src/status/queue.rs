@@ -249,7 +249,7 @@ fn hold(document: &Document, vessel: Option<&VesselStatus>, entry: &QueueEntry) 
             _ => held.phrase(said),
         }),
         (LinkState::Away, None) => Some("the vessel is away".to_owned()),
-        (LinkState::Connecting, None) => Some("the vessel is being connected".to_owned()),
+        (LinkState::Connecting, None) => Some("connecting to the vessel".to_owned()),
         (LinkState::Closed | LinkState::Connected | LinkState::Elsewhere, None) => None,
     }
 }

@@ -168,7 +168,7 @@ impl Sending {
         let why = match missing {
             Some(_) if only_one => NO_RATE.to_owned(),
             Some(way) => format!("the rate over {way} was not measured in the last 24 h"),
-            None if is_unknown => "the files are not sent completely within 31 days".to_owned(),
+            None if is_unknown => "the files will not all be sent within 31 days".to_owned(),
             None => return (expected, None),
         };
         (expected, Some(why))

@@ -91,7 +91,7 @@ fn judge(known: &Known, path: Option<&PathStatus>, reached: bool) -> (&'static s
         return ("idle", "Nothing is being sent".to_owned());
     }
     if reached {
-        return ("rate-limit", "RateLimit is reached; raise it in the settings for more".to_owned());
+        return ("rate-limit", "RateLimit is reached; raise it in the settings to send faster".to_owned());
     }
     if known.cpu_percent >= BUSY && path.is_none_or(|path| path.unsent_bytes == 0) {
         return ("processor", "This host's processor is busy with encryption, hashing or compression".to_owned());

@@ -111,7 +111,7 @@ impl Sources<'_> {
             let last = status.queues.iter().filter(|queue| queue.waiting.bytes > 0).map(|queue| queue.ends);
             let ends = last.reduce(|one, other| Some(one?.max(other?))).flatten();
             let unknown = match status.link.state {
-                LinkState::Connected if unknown.is_none() && ends.is_none() => Some("nothing is known yet".to_owned()),
+                LinkState::Connected if unknown.is_none() && ends.is_none() => Some("not calculated yet".to_owned()),
                 LinkState::Connected => unknown,
                 state => Some(format!("the vessel is {}", state.as_str())),
             };

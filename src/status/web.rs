@@ -285,8 +285,10 @@ async fn order(
     order: Result<Json<Order>, JsonRejection>,
 ) -> Result<Response, Failed> {
     if !app.access.may_order(&headers) {
-        let why =
-            if app.access.takes_orders() { "the token is wrong or missing\n" } else { "ListenToken is not set\n" };
+        let why = match app.access.takes_orders() {
+            true => "the token is wrong or missing\n",
+            false => "orders are not accepted here: ListenToken is not set\n",
+        };
         return Ok((StatusCode::FORBIDDEN, why).into_response());
     }
     let order = match order {

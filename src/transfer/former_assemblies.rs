@@ -34,7 +34,10 @@ pub(crate) async fn take_over_assemblies(transfers: &Transfers) -> Result<(), Fa
             Ok(()) => Ok(names.iter().map(|one| one.number).collect()),
             Err(e) if e.is_connection() => Err(e.fault()),
             Err(e) => {
-                tracing::debug!(vessel = %session.link.settings.name, "Cannot take over an assembly: {e}");
+                tracing::debug!(
+                    vessel = %session.link.settings.name,
+                    "Cannot take over an unfinished file of another shore: {e}"
+                );
                 begin_anew(transfers, &names[0]).await.map(|()| Vec::new())
             }
         })
@@ -45,7 +48,8 @@ pub(crate) async fn take_over_assemblies(transfers: &Transfers) -> Result<(), Fa
         return Ok(());
     }
     taken.sort_unstable();
-    tracing::debug!(vessel = %session.link.settings.name, "Took over {} assemblies of another shore", taken.len());
+    let vessel = &session.link.settings.name;
+    tracing::debug!(%vessel, "Took over {} unfinished files of another shore", taken.len());
     ledger.forget_former_assemblies(&taken).await.map_err(|e| e.fault())
 }
 

@@ -103,7 +103,7 @@ pub(super) async fn check_attribute_error(
         && let Some(attrs) = session.remote.look(path).await?
         && is_foreign(session, version, path, &attrs).await?
     {
-        let why = "another user has replaced the file there";
+        let why = "another user has replaced this file";
         return Err(RemoteError::new(ErrorKind::Failed, format_args!("setting the mode of {path}"), why));
     }
     tracing::warn!(vessel = %session.link.settings.name, file = %version.path, "{error}");

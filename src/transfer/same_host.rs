@@ -66,7 +66,7 @@ pub(super) async fn prove_elsewhere_first(transfers: &Transfers, delivery: &Deli
         match session.remote.remove(&assembly).await {
             // The account is not allowed to remove files there. The empty file that remains must not block deliveries.
             Err(e) if e.is_refusal() => {
-                tracing::debug!(vessel = %session.link.settings.name, "Cannot remove the assembly: {e}")
+                tracing::debug!(vessel = %session.link.settings.name, "Cannot remove the empty test file: {e}")
             }
             removed => removed.map_err(|e| e.fault())?,
         }

@@ -176,7 +176,7 @@ pub(super) async fn send(
             session.sent(version, size);
             tracing::debug!(
                 vessel = %session.link.settings.name, file = %version.path,
-                "Sent through the loop in the vessel's shell"
+                "Sent the file through a script in the vessel's shell"
             );
             if let Some(marker) = marker {
                 transfers.markers.lock().unwrap_or_else(PoisonError::into_inner).push(marker);

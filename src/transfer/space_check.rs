@@ -51,7 +51,7 @@ pub(crate) async fn discard(transfers: &Transfers, delivery: &Delivery) -> Resul
         Err(e) if e.is_connection() => Err(e.fault()),
         // The error is tolerated, because nothing can be removed from a read-only file system.
         Err(e) => {
-            tracing::debug!(vessel = %session.link.settings.name, "Cannot remove the assembly: {e}");
+            tracing::debug!(vessel = %session.link.settings.name, "Cannot remove the unfinished file: {e}");
             Ok(())
         }
         Ok(()) => Ok(()),

@@ -155,7 +155,7 @@ async fn sweep_one(transfers: &Transfers, one: &Remains) -> Result<(), Fault> {
     }
     if tolerate(session, remove_assembly(transfers, one).await)? {
         ledger.swept(one.delivery).await.map_err(|e| e.fault())?;
-        tracing::debug!(%vessel, file = %one.path, "Removed the assembly of a superseded delivery");
+        tracing::debug!(%vessel, file = %one.path, "Removed the unfinished file of a superseded delivery");
     }
     Ok(())
 }

@@ -200,7 +200,7 @@ impl Remote {
                 Some(found) => self.gain(found),
                 None if self.is_lost() => {}
                 None => {
-                    let why = "its shell does not find the files that its SFTP shows";
+                    let why = "it does not find the files that SFTP shows";
                     self.remember(KnownShell::Unusable(why.into()));
                 }
             },

@@ -127,7 +127,7 @@ impl RemoteError {
             }
             ErrorKind::Quota => {
                 let fault = Fault::place(self).of(Cause::Space);
-                fault.mend("raise the account's quota there, or remove some of its files")
+                fault.mend("raise the account's quota on the vessel, or remove files of the account")
             }
             ErrorKind::NoSpace { .. } => {
                 let fault = Fault::place(self).of(Cause::Space);

@@ -358,7 +358,7 @@ impl Shell {
                 return Ok(found);
             }
             if self.heard.len() > MOST_OUTPUT {
-                return Err(RemoteError::new(ErrorKind::Failed, what, "its output is longer than 1 MiB"));
+                return Err(RemoteError::new(ErrorKind::Failed, what, "the command's output is longer than 1 MiB"));
             }
             match self.reader.wait().await {
                 Some(ChannelMsg::Data { data }) => self.heard.extend_from_slice(&data),

@@ -13,9 +13,11 @@ fn longest_name_in(path: &RemotePath) -> usize {
     path.as_bytes().split(|byte| *byte == b'/').map(<[u8]>::len).max().unwrap_or(0)
 }
 
-fn name_too_long(at: &RemotePath) -> RemoteError {
+fn name_too_long(at: &RemotePath, most: u64) -> RemoteError {
     let (path, longest) = (at.as_bytes().len(), longest_name_in(at));
-    let why = format_args!("the path has {path} bytes, and its longest component has {longest} bytes");
+    let why = format_args!(
+        "the path has {path} bytes (at most {LONGEST_PATH}), and its longest component has {longest} (at most {most})"
+    );
     RemoteError::new(ErrorKind::BadName, format_args!("the name {at} is too long for the vessel"), why)
 }
 
@@ -39,11 +41,11 @@ impl Remote {
         }
         // Checks the length first, because the request for free space also fails for a name that is too long.
         if longest_name_in(at) > LONGEST_NAME || at.as_bytes().len() > LONGEST_PATH {
-            return name_too_long(at);
+            return name_too_long(at, LONGEST_NAME as u64);
         }
         let Ok(Some(space)) = self.space(at).await else { return error };
         if space.longest_name > 0 && longest_name_in(at) as u64 > space.longest_name {
-            return name_too_long(at);
+            return name_too_long(at, space.longest_name);
         }
         if space.read_only {
             let why = "the file system is read-only";
@@ -51,11 +53,13 @@ impl Remote {
         }
         if space.free_files == 0 {
             let kind = ErrorKind::NoSpace { free: space.free };
-            return RemoteError::new(kind, format_args!("{at} is full"), "no inode is free for another file");
+            let why = "no inode is free for another file";
+            return RemoteError::new(kind, format_args!("the file system of {at} is full"), why);
         }
         if space.free < needed.max(1) {
             let why = format_args!("{} bytes are free, {needed} bytes are needed", space.free);
-            return RemoteError::new(ErrorKind::NoSpace { free: space.free }, format_args!("{at} is full"), why);
+            let kind = ErrorKind::NoSpace { free: space.free };
+            return RemoteError::new(kind, format_args!("the file system of {at} is full"), why);
         }
         error
     }

@@ -19,7 +19,9 @@ impl Tree {
     pub(super) fn elsewhere(&self) -> Option<String> {
         match (self.root.is_empty(), self.home == self.shell_home) {
             (true, true) => None,
-            (true, false) => Some(format!("relative paths start at {}, not at {}", self.home, self.shell_home)),
+            (true, false) => {
+                Some(format!("relative paths start at {} in SFTP, at {} in the shell", self.home, self.shell_home))
+            }
             (false, _) => Some(format!("below {}", RemotePath::new(&self.root[..]))),
         }
     }

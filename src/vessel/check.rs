@@ -168,10 +168,10 @@ async fn abilities(
     findings.push(line("delta", yes(delta, "changed files are sent whole")));
     if !here {
         let by_loop = capabilities.receives_files() && vessel.small_files != SmallFiles::Sftp;
-        let instead = "on long paths, a small file takes five round trips over SFTP";
+        let instead = "if the network's round trip is long, a small file takes five round trips over SFTP";
         findings.push(line("small files in one round trip", yes(by_loop, instead)));
         let decompressor = capabilities.decompressor.map(|codec| format!(", by `{}`", codec.command()));
-        let instead = "with `Compression = auto`, SSH compresses instead, on paths with a long round trip";
+        let instead = "with `Compression = auto`, SSH compresses instead if the network's round trip is long";
         findings.push(line("decompression", decompressor.ok_or_else(|| instead.into())));
     }
     let mut notes: Vec<String> = tried.iter().flat_map(Trial::notes).collect();
@@ -186,7 +186,7 @@ fn hashes(capabilities: &Capabilities, verify: Verify, failed: Option<String>) -
     let instead = match verify {
         Verify::Hash => "files are read back and hashed on the shore",
         Verify::ReadBack => return Err("files are read back because of `Verify = read-back`".into()),
-        Verify::Size => "size only because of `Verify = size`: the content of files is not verified",
+        Verify::Size => "only the size is compared, because of `Verify = size`; the content of files is not verified",
     };
     match (capabilities.hash_tool, capabilities.check_file, failed) {
         (Some(tool), ..) => Ok(format!(", by `{}`", tool.command())),

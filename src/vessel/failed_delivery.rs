@@ -40,7 +40,7 @@ impl FailedDelivery<'_> {
             let (vessel, directories) = (&self.vessel.settings.name, said(&blocked.directories()));
             tracing::warn!(
                 %vessel, %directories,
-                "The vessel cannot store files of these directories, so the files wait: {fault}"
+                "Files of some directories wait, because the vessel cannot store them: {fault}"
             );
         }
         let known = consequence != Consequence::TooLarge;

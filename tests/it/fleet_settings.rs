@@ -80,7 +80,7 @@ Address = s
     let said = errors(text);
     for words in [
         "settings.ini:3: [Directory d] RemoteLocation: unknown placeholder `{vesel}`; did you mean {vessel}?",
-        "settings.ini:7: [Directory e] OnRetired: `{vessel}` has no value here, because all vessels have the file",
+        "settings.ini:7: [Directory e] OnRetired: `{vessel}` has no value here, because OnRetired runs once for all vessels",
         "settings.ini:9: [Group north] Groups: a group has no groups",
         "settings.ini:10: [Group north] Colour: unknown key",
         "settings.ini:14: [Vessel a] Groups: there is no [Group nroth]; did you mean north?",
@@ -95,7 +95,7 @@ Address = s
     );
     for words in [
         "RemoteLocation: on [Vessel b]: `{group}` has no value here; name a group",
-        "RemoteLocation: on [Vessel ..]: `{vessel}` is `..`, which would name another directory",
+        "RemoteLocation: on [Vessel ..]: `{vessel}` is `..`, which in a path would lead to another directory",
         "RemoteLocation: on [Vessel x/y]:",
     ] {
         assert!(said.contains(words), "no {words}\nin\n{said}");
@@ -400,7 +400,7 @@ fn a_pause_ends_by_itself_at_its_time_also_across_a_restart() {
     fleet.wait_until_retired("first");
     fleet.call(&["pause", "tern", "--until", "3s", "--note", "short"], "").must_say(&["tern is paused", "until"]);
     fleet.put("second", b"2");
-    fleet.call(&["status"], "").must_say(&["tern", "short", "resumed in"]);
+    fleet.call(&["status"], "").must_say(&["tern", "short", "resumes in"]);
     fleet.call(&["why", "in/second"], "");
     fleet.wait_until_retired("second");
     assert!(daemon.logged(&["pause has ended", "tern"]).is_some());

@@ -49,7 +49,7 @@ fn a_full_file_system_holds_back_only_the_files_that_go_there() {
     let charts: Vec<_> = (0..200).map(|n| (format!("chart{n}"), content(n, 10_000))).collect();
     charts.iter().for_each(|(name, bytes)| put_chart(&fleet, name, bytes));
     let daemon = fleet.run();
-    println!("{}", daemon.wait_for_log(&["tern", "charts", "cannot store files of these directories", "full"]));
+    println!("{}", daemon.wait_for_log(&["tern", "charts", "because the vessel cannot store them", "full"]));
 
     let since = Instant::now();
     let cargo: Vec<_> = (0..5).map(|n| (format!("cargo{n}"), content(1_000 + n, 50_000))).collect();

@@ -137,7 +137,7 @@ fn what_goes_wrong_at_a_hop_is_told_of_the_hop() {
         "inner",
         &format!("{inner} can't be reached"),
         &at,
-        "cannot connect to this host",
+        "cannot connect to it",
     ]);
     fleet.vessel("inner").start();
 

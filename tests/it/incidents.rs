@@ -84,7 +84,7 @@ fn a_command_that_fails_shows_in_the_status_and_in_the_metrics() {
         (&document()["hooks"][0]["name"], &document()["hooks"][0]["failures"]),
         (&"command sh".into(), &1.into())
     );
-    fleet.call(&["status"], "").must_say(&["command sh fails", "exit status: 7"]);
+    fleet.call(&["status"], "").must_say(&["command sh has been failing", "exit status: 7"]);
     let checked = fleet.call(&["status", "--check"], "");
     assert_eq!(checked.code, Some(1), "{checked:?}");
     let metrics = get(&page_of(&daemon), "/metrics").body;

@@ -80,7 +80,7 @@ fn the_end_of_a_budget_is_kept_for_urgent_files_also_over_a_kill() {
     let mounts = fleet.keep_mounts(&Mounts::default());
     let daemon = fleet.run_clocked(&mounts, &clock);
     put(&fleet, "films", "film", &film);
-    let words = ["tern", "spent except for its reserve for urgent or high", "they continue at"];
+    let words = ["tern", "spent except for the part reserved for priority urgent or high", "they continue at"];
     daemon.wait_for_log(&words);
     let used = went();
     assert!((1_500_000..=2_000_000).contains(&used), "{used} bytes for files of all priorities");
@@ -99,7 +99,7 @@ fn the_end_of_a_budget_is_kept_for_urgent_files_also_over_a_kill() {
     daemon.wait_for_log(&[
         "tern",
         "away",
-        "spent except for its reserve for urgent or high",
+        "spent except for the part reserved for priority urgent or high",
         "other files continue at",
     ]);
     let before = went();

@@ -56,7 +56,7 @@ fn lose(fleet: &Fleet, daemon: &Daemon, at: &Path, below: &str) {
     fleet.wait_until_served("v", below, b"on the disk");
     among_mounts_of(daemon, &["umount", text(at)]);
     fs::remove_file(fleet.source("beside")).unwrap();
-    daemon.wait_for_log(&["nothing is deleted on the vessels below", "--allow-deletes"]);
+    daemon.wait_for_log(&["are not deleted on the vessels", "--allow-deletes"]);
     wait_until("the deletion beside it", || fleet.held("v", "beside").is_none());
     assert!(fleet.held("v", below).is_some(), "{below} was deleted");
 }
@@ -69,14 +69,14 @@ fn a_file_system_unmounted_below_a_mirror_deletes_nothing_until_it_is_back() {
     }
     let daemon = fleet.run_with(&Mounts::default().bind(&disk, &sub));
     lose(&fleet, &daemon, &sub, "sub/a");
-    fleet.call(&["status"], "").must_say(&["nothing is deleted on the vessels below", "shore/in/sub"]);
+    fleet.call(&["status"], "").must_say(&["are not deleted on the vessels", "shore/in/sub"]);
     let why = fleet.call(&["why", "in/sub/a"], "");
     why.must_say(&["held back", "shore/in/sub", "--allow-deletes"]);
     assert!(!why.says(&["version", "delivered everywhere"]) && why.code == Some(1), "{why:?}");
     // Back again, it is no trouble any more, and what is deleted then is deleted.
     among_mounts_of(&daemon, &["mount", "--bind", text(&disk), text(&sub)]);
     daemon.wait_for_log(&["Resolved: ", "shore/in/sub"]);
-    wait_until("status to be clear of it", || !fleet.call(&["status"], "").says(&["nothing is deleted"]));
+    wait_until("status to be clear of it", || !fleet.call(&["status"], "").says(&["not deleted on the vessels"]));
     fs::remove_file(disk.join("a")).unwrap();
     wait_until("the deletion", || fleet.held("v", "sub/a").is_none());
     fleet.assert_equal("v", "sub/b", b"on the disk");
@@ -91,7 +91,7 @@ fn a_start_without_the_file_system_deletes_nothing_but_with_a_persons_word() {
     fleet.wait_until_served("v", "sub/a", b"on the disk");
     daemon.terminate();
     let once = fleet.once();
-    once.must_say(&["nothing is deleted on the vessels below", "shore/in/sub"]);
+    once.must_say(&["are not deleted on the vessels", "shore/in/sub"]);
     assert_eq!(once.code, Some(1), "{once:?}");
     fleet.assert_equal("v", "sub/a", b"on the disk");
     let allowed = fleet.call(&["--once", "--allow-deletes"], "");
@@ -137,7 +137,7 @@ fn a_file_system_unmounted_during_a_scan_deletes_nothing() {
     let daemon = fleet.run_clocked(&mounts, &clock);
     is_opened.recv_timeout(Duration::from_secs(60)).expect("the scan");
     among_mounts_of(&mounts, &["umount", "-l", text(&sub)]);
-    daemon.wait_for_log(&["nothing is deleted on the vessels below", "shore/in/sub"]);
+    daemon.wait_for_log(&["are not deleted on the vessels", "shore/in/sub"]);
     fleet.assert_equal("v", "sub/0", b"");
     daemon.terminate();
 }
@@ -150,7 +150,7 @@ fn what_is_hidden_by_a_mount_is_not_deleted_nor_when_an_empty_disk_takes_the_pla
     fleet.wait_until_served("v", "sub/a", b"on the disk");
     let mount = ["mount", "-t", "tmpfs", "tmpfs", text(&sub)];
     among_mounts_of(&daemon, &mount);
-    daemon.wait_for_log(&["nothing is deleted on the vessels below", "shore/in/sub", "tmpfs"]);
+    daemon.wait_for_log(&["are not deleted on the vessels", "shore/in/sub", "tmpfs"]);
     fs::write(daemon.seen(&sub).join("a"), "on the disk").unwrap();
     daemon.wait_for_log(&["Resolved: ", "shore/in/sub"]);
     // The next one is called the same, and is another.
@@ -158,7 +158,7 @@ fn what_is_hidden_by_a_mount_is_not_deleted_nor_when_an_empty_disk_takes_the_pla
     fs::remove_file(sub.join("a")).unwrap();
     among_mounts_of(&daemon, &mount);
     wait_until("it to be said again", || {
-        daemon.log().iter().filter(|line| line.contains("nothing is deleted on the vessels below")).count() > 1
+        daemon.log().iter().filter(|line| line.contains("are not deleted on the vessels")).count() > 1
     });
     never_within(Duration::from_secs(2), "a deletion", || fleet.held("v", "sub/a").is_none());
     daemon.terminate();
@@ -195,7 +195,7 @@ fn a_single_file_that_was_mounted_is_not_deleted_with_its_mount() {
     let daemon = fleet.run_with(&Mounts::default().bind(&disk.join("f"), &sub.join("f")));
     fleet.wait_until_served("v", "sub/f", b"on the disk");
     among_mounts_of(&daemon, &["sh", "-c", &format!("umount '{0}' && rm '{0}'", text(&sub.join("f")))]);
-    daemon.wait_for_log(&["nothing is deleted on the vessels below", "sub/f"]);
+    daemon.wait_for_log(&["are not deleted on the vessels", "sub/f"]);
     assert_eq!(names_in(&fleet.vessel("v").path("in/sub")), ["f"]);
     daemon.terminate();
 }

@@ -178,7 +178,7 @@ fn files_are_included_by_globs_and_within_the_block_that_includes_them() {
         // The real one looks for what is included in the home directory of the passwd file.
     }
     home.write("last", "Include last\n");
-    home.refused("Address = a", &[".ssh/last:1", "nested too deeply"]);
+    home.refused("Address = a", &[".ssh/last:1", "nested more than 16 levels deep"]);
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn where_only_the_size_is_compared_nothing_is_read_back() {
     let why = fleet.call(&["why", "large"], "").stdout;
     assert!(why.contains("size only"), "{why}");
     let checked = fleet.call(&["check"], "").stdout;
-    assert!(checked.contains("hash: no; size only because of `Verify = size`"), "{checked}");
+    assert!(checked.contains("hash: no; only the size is compared, because of `Verify = size`"), "{checked}");
 }
 
 #[test]

@@ -164,7 +164,7 @@ fn treatment(sync: &Sync, flags: &Flags) -> Treatment {
 fn notes(sync: &Sync, flags: &Flags) -> Vec<String> {
     let mut notes: Vec<String> = flags.notes.iter().map(|note| format!("rsync_opts {}: {note}", sync.flags)).collect();
     if sync.by_default.contains(&"interval") {
-        notes.push("interval is not set: Poni's text says both 10 and 3 seconds, its code waits 10".to_owned());
+        notes.push("interval is not set: Poni's documentation says both 10 s and 3 s, its code waits 10 s".to_owned());
     }
     match (sync.recurse, flags.recursive) {
         (false, true) => notes.push(
@@ -174,7 +174,7 @@ fn notes(sync: &Sync, flags: &Flags) -> Vec<String> {
         ),
         (_, false) => notes.push(
             "without `r` or `a` rsync skips directories: if the source is a directory, Poni copies nothing of it; \
-             contentmonster sends the files directly in it"
+             contentmonster sends its files, but not its subdirectories"
                 .to_owned(),
         ),
         (true, true) => {}

@@ -99,7 +99,7 @@ async fn sqlite(file: &Path) -> Result<SqliteConnection> {
 /// the copy differs from the source. Nothing is copied then.
 pub async fn copy(from: &Database, to: &Database) -> Result<Vec<CopiedTable>> {
     if from == to {
-        return Err(not_copied(to, "both are the same ledger"));
+        return Err(not_copied(to, "the source and the target are the same ledger"));
     }
     if let Some(file) = from.file()
         && !file.exists()
@@ -123,7 +123,7 @@ pub(super) async fn copy_unlocked(from: &Database, to: &Database) -> Result<Vec<
     target.begin(false).await?;
     let (mut from_side, mut to_side) = (source.side(), target.side());
     if !to_side.is_empty().await? {
-        return Err(not_copied(to, "it has records; name a ledger that is new or empty"));
+        return Err(not_copied(to, "the target has records; name a ledger that is new or empty"));
     }
     to_side.triggers(false).await?;
     let mut copied = Vec::new();

@@ -52,7 +52,7 @@ impl Holder {
     pub(super) fn new(lock: &Path, ledger: &str) -> Result<Self> {
         let failed = |why: std::io::Error| LedgerError::Refused {
             ledger: ledger.to_owned(),
-            why: format!("{}: {why}", lock.display()),
+            why: format!("cannot use the lock file {}: {why}", lock.display()),
             remedy: "set Socket in [MONSTER] to a path in a directory that contentmonster may write to",
             may_pass: false,
         };

@@ -81,7 +81,7 @@ pub(super) fn remedy(error: &Error) -> &'static str {
         "25006" | "53100" => "name the primary server in Database, and check the free space of its disk",
         _ => match error {
             Error::Tls(_) => {
-                "check sslmode and sslrootcert in Database, and that the server's certificate has the name in Database"
+                "check sslmode and sslrootcert in Database; the server's certificate must name the host in Database"
             }
             _ => "check that the server of Database runs and accepts connections from this host",
         },

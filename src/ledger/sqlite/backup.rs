@@ -83,5 +83,5 @@ async fn prove(copy: &Path) -> Result<()> {
         pool(1).connect_with(options(copy).read_only(true)).await.map_err(|e| LedgerError::opening(copy, &e))?;
     let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&reader).await?;
     reader.close().await;
-    if found == "ok" { Ok(()) } else { Err(LedgerError::Corrupt(format!("the copy is damaged: {found}"))) }
+    if found == "ok" { Ok(()) } else { Err(LedgerError::Corrupt(format!("a check of its copy failed: {found}"))) }
 }

@@ -44,7 +44,7 @@ const TOLD: [(&str, &str); 11] = [
     ("BindAddress", "the system's routes decide"),
     ("BindInterface", "the system's routes decide"),
     ("CanonicalizeHostname", "give the full name as HostName"),
-    ("KnownHostsCommand", "no program is run: use known_hosts or HostKey"),
+    ("KnownHostsCommand", "no program is run; use known_hosts or HostKey"),
     ("PKCS11Provider", "add the key to the agent"),
     ("PreferredAuthentications", "keys are tried first, then the password"),
     ("PubkeyAuthentication", "keys are tried first, then the password"),
@@ -174,7 +174,9 @@ impl Reader<'_> {
                 "user" => self.user_so_far(),
                 "localuser" => self.asked.local_user.unwrap_or_default().to_owned(),
                 _ => {
-                    let note = format!("`Match` with the condition `{condition}` ({spot}) never matches here");
+                    let note = format!(
+                        "the condition `{condition}` of `Match` ({spot}) is not supported, so its block is ignored"
+                    );
                     self.gathered.note(note);
                     return Ok(false);
                 }
@@ -209,7 +211,8 @@ impl Reader<'_> {
     ) -> Result<(), Trouble> {
         let trouble = |diagnostic| Trouble { spot: spot.clone(), keyword: "Include".to_owned(), diagnostic };
         if depth == DEEPEST {
-            let diagnostic = Diagnostic::new("nested too deeply", "check whether a file includes itself");
+            let message = format!("nested more than {DEEPEST} levels deep");
+            let diagnostic = Diagnostic::new(message, "check whether a file includes itself");
             return Err(trouble(diagnostic));
         }
         for pattern in patterns {

@@ -32,7 +32,7 @@ function directoryRow(name) {
 
 function pauseOf(directory, now) {
   if (!directory.paused) return "";
-  const until = directory.paused_until ? `, resumed in ${between(now, directory.paused_until)}` : "";
+  const until = directory.paused_until ? `, resumes in ${between(now, directory.paused_until)}` : "";
   return `paused for ${between(directory.paused, now)}${until}${directory.note ? `: ${directory.note}` : ""}`;
 }
 

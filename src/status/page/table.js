@@ -38,7 +38,7 @@ function stateOf(vessel, now) {
 
 function reasonOf(vessel, now) {
   if (!vessel.reason) return vessel.opens ? `window opens in ${about((vessel.opens - now) / 1000)}` : "";
-  const what = vessel.state === "paused" ? "resumed" : "next try";
+  const what = vessel.state === "paused" ? "resumes" : "next try";
   return vessel.next_try ? `${vessel.reason} (${what} in ${about((vessel.next_try - now) / 1000)})` : vessel.reason;
 }
 

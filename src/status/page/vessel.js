@@ -75,11 +75,11 @@ function reasons(vessel, now) {
   const said = [];
   const { link: state, retried_first: first } = vessel;
   if (state.reason) {
-    const what = state.state === "paused" ? "resumed" : "next try";
+    const what = state.state === "paused" ? "resumes" : "next try";
     said.push(state.next_try ? `${state.reason} (${what} in ${between(now, state.next_try)})` : state.reason);
   }
   if (vessel.parked) said.push(`${files(vessel.parked)} parked; the list below has the reasons`);
-  if (first) said.push(`${files(vessel.put_off)} postponed, first ${first.directory}/${first.path}: ${first.reason}`);
+  if (first) said.push(`${files(vessel.put_off)} postponed; first to be retried: ${first.directory}/${first.path}: ${first.reason}`);
   return said;
 }
 

@@ -274,7 +274,7 @@ pub(super) fn copy(
             Err(e) => return Err(e.into()),
         };
         if copied == 0 {
-            return Err(io::Error::new(ErrorKind::UnexpectedEof, "the file that is copied from is too short"));
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "the file to copy from is shorter than expected"));
         }
         length -= copied as u64;
     }

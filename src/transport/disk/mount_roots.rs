@@ -78,7 +78,7 @@ impl MountRoots {
         let away = |why: String, remedy: &str| ConnectError::Away { why, remedy: remedy.into() };
         let mounted = || match &target.mount_point {
             Some(mount_point) if !is_mount_point(mount_point).unwrap_or(false) => {
-                let why = format!("nothing is mounted at its MountPoint {}", mount_point.display());
+                let why = format!("nothing is mounted at the MountPoint {}", mount_point.display());
                 Err(away(why, "mount the disk; the mount point is checked again every few seconds"))
             }
             _ => Ok(()),
@@ -100,7 +100,7 @@ impl MountRoots {
                 ),
             })?;
             if let Some(source) = target.sources.iter().find(|source| overlap(&wanted.path, source)) {
-                let why = format!("{what} overlaps with {}, whose files are copied", source.display());
+                let why = format!("{what} overlaps with {}, from which files are sent", source.display());
                 return Err(away(why, "choose another RemoteLocation"));
             }
             places.push(Place { path: path.to_owned(), identity });

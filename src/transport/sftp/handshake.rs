@@ -56,7 +56,7 @@ pub(super) async fn greet(
         match reader.wait().await {
             Some(ChannelMsg::Data { data }) => arrived.extend_from_slice(&data),
             Some(ChannelMsg::Failure) => {
-                return Err(SftpError::Lost("the vessel refused the subsystem".into()));
+                return Err(SftpError::Lost("the vessel refused to start the SFTP subsystem".into()));
             }
             Some(ChannelMsg::ExtendedData { data, .. }) if stderr.len() < MOST_STDERR => {
                 stderr.extend_from_slice(&data);

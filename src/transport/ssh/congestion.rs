@@ -62,7 +62,7 @@ fn advice(name: &str, error: &std::io::Error, allowed: &str) -> String {
         ErrorKind::PermissionDenied => format!(
             "only root may use {name} here; run: sysctl 'net.ipv4.tcp_allowed_congestion_control={allowed} {name}'"
         ),
-        _ => format!("{error}; choose another as CongestionControl"),
+        _ => format!("{error}; set another CongestionControl"),
     }
 }
 

@@ -59,7 +59,7 @@ async fn through_socket(endpoint: &Endpoint, path: &Path) -> Result<UnixStream, 
         ErrorKind::NotFound => ConnectError::NotDialledIn { place, why: "its socket does not exist".into() },
         ErrorKind::ConnectionRefused => ConnectError::NotDialledIn {
             place,
-            why: "nothing listens on its socket, which a tunnel left behind".into(),
+            why: "nothing listens on its socket, which is left over from an earlier tunnel".into(),
         },
         ErrorKind::PermissionDenied => ConnectError::Away {
             why: format!("cannot connect to {place}: permission denied"),
@@ -96,7 +96,9 @@ async fn connect(endpoint: &Endpoint) -> Result<(TcpStream, Duration), ConnectEr
     let addresses: Vec<_> =
         addresses.into_iter().filter(|to| source.is_none_or(|it| it.is_ipv4() == to.is_ipv4())).collect();
     let mut why = match source {
-        Some(source) => format!("its host name has no address of the same family as BindAddress {source}"),
+        Some(source) => {
+            format!("its host name has no address of the same family (IPv4 or IPv6) as BindAddress {source}")
+        }
         None => "its host name has no address".to_string(),
     };
     for address in &addresses {

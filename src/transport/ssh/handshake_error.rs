@@ -9,7 +9,7 @@ pub(super) fn no_version(endpoint: &Endpoint, said: &str, why: &str) -> String {
     // An SSH server sends these texts if it has too many connections.
     let is_busy = ["Exceeded MaxStartups", "Not allowed at this time"].iter().any(|text| said.starts_with(text));
     if is_busy {
-        return format!("the server sent `{said}` instead of an SSH version ({why})");
+        return format!("the server rejects connections for now: it sent `{said}` instead of an SSH version ({why})");
     }
     format!(
         "the server sent `{said}` instead of an SSH version, so it is not an SSH server; check {}",

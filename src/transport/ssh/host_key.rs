@@ -121,7 +121,7 @@ impl HostKeys {
                     key.algorithm(),
                     self.known.unreadable.join(", ")
                 ),
-                "give the user that contentmonster runs as read permission for it".into(),
+                "give contentmonster's user permission to read the known_hosts files".into(),
             )),
             Verdict::Unknown if self.host().host_key_policy == HostKeyPolicy::AcceptNew => self.learn(&key),
             Verdict::Unknown => Err(self.refuse(
@@ -130,8 +130,8 @@ impl HostKeys {
             )),
             Verdict::Changed { file, line } => Err(self.refuse(
                 format!(
-                    "shows the host key {} {fingerprint}, but {}:{line} has another: someone may be intercepting the \
-                     connection",
+                    "shows the host key {} {fingerprint}, but {}:{line} has another key: someone may be intercepting \
+                     the connection",
                     key.algorithm(),
                     file.display()
                 ),

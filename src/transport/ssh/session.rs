@@ -87,7 +87,8 @@ impl Session {
         if let Turn::Follow(follow) = &mut turn
             && !follow.may_log_in().await
         {
-            return Err(handshake(&endpoint, "the first connection to the vessel failed".into()));
+            let why = "no login was tried, because the first connection to the vessel failed";
+            return Err(handshake(&endpoint, why.into()));
         }
         admission.answered().await;
         let deadline = admission.starts().deadline() * 2;
@@ -103,7 +104,8 @@ impl Session {
             // A server that sends a disconnect message has probably rejected too many keys; a broken link sends no
             // message.
             Ok(Err(Refused::Broken(why))) if notes.lock().hung_up => {
-                let remedy = format!("set the one right key as {}", endpoint.key_setting("IdentityFile"));
+                let key = endpoint.key_setting("IdentityFile");
+                let remedy = format!("if the server rejected too many keys, set only the right key as {key}");
                 Err(login_refused(&endpoint, with_note(why, &notes), remedy))
             }
             Ok(Err(Refused::Broken(why))) => Err(handshake(&endpoint, with_note(why, &notes))),
@@ -119,14 +121,13 @@ impl Session {
         match tokio::time::timeout(host.connect_timeout, opening).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed))) => {
-                Err(unreachable(format!("{hop} cannot connect to this host")))
+                Err(unreachable(format!("{hop} cannot connect to it")))
             }
             Ok(Err(russh::Error::ChannelOpenFailure(_))) => Err(ConnectError::NoPassage { hop, place: next.place() }),
             Ok(Err(e)) => Err(handshake(&self.endpoint, with_note(e.to_string(), &self.notes))),
-            Err(_) => Err(unreachable(format!(
-                "{hop} did not connect to this host within {}",
-                text::duration(host.connect_timeout)
-            ))),
+            Err(_) => {
+                Err(unreachable(format!("{hop} did not connect to it within {}", text::duration(host.connect_timeout))))
+            }
         }
     }
 }

@@ -263,7 +263,7 @@ RemoteLocation = /elsewhere
 ",
     );
     insta::assert_snapshot!(errors(&text), @r###"
-    settings.ini:5: [Directory again] Location: is also the Location of [Directory d]; choose another Location for one of them, or merge the two sections; only mirrors may share one
+    settings.ini:5: [Directory again] Location: is also the Location of [Directory d]; choose another Location for one of them, or merge the two sections; only mirrors may share a Location
     "###);
 }
 
@@ -275,7 +275,7 @@ fn what_is_unwise_is_a_warning() {
     let settings = Settings::parse(text, Path::new("/etc/c m/settings.ini"), &environment).unwrap();
     insta::assert_snapshot!(settings.warnings.join("\n"), @r###"
     /etc/c m/settings.ini:1: [Directory d] no vessel receives this directory, so its files stay where they are; add the directory to a vessel's Dirs, remove it from a vessel's IgnoreDirs, or remove this section
-    /etc/c m/settings.ini:3: [Directory next] Location: is the processed/ of [Directory d]; files delivered there are sent on from here; choose another Location if that is not intended
+    /etc/c m/settings.ini:3: [Directory next] Location: is the processed/ of [Directory d], so files that [Directory d] has delivered are sent on from here; choose another Location if that is not intended
     /etc/c m/settings.ini:8: [Vessel v] Password: other users can read this secret (mode 0644); run: chmod 600 '/etc/c m/settings.ini'
     "###);
 }
@@ -331,7 +331,7 @@ Port = 22
     settings.ini:8: [Link vsat] Cost: invalid cost `much`; expected a price per amount of data, such as 0.25 EUR/MB, 12/GB, or 0
     settings.ini:13: [Vessel b] Address: the address `b.example` is there twice; keep one of the two
     settings.ini:15: [Vessel c] Address: invalid socket `unix:run/c.sock`; expected an absolute path, such as unix:/run/contentmonster/vessel.sock
-    settings.ini:17: [Vessel d d] Address: invalid host name `d d`: the vessel's name is looked up in known_hosts, because its address is a socket; write `HostKeyAlias = …`, or HostKey
+    settings.ini:17: [Vessel d d] Address: the vessel's name `d d` is not a valid host name, but is looked up in known_hosts, because the address is a socket; write `HostKeyAlias = …` or `HostKey = …`
     settings.ini:20: [Vessel e] ProxyJump: has no effect on a socket of this host, through which the vessel dials in; remove the line
     settings.ini:23: [Vessel f] Budget: the budget of 1 MB/day is less than one chunk of 10485760 bytes (ChunkSize); raise the budget, or make ChunkSize in [MONSTER] smaller
     settings.ini:28: [Vessel g] Address.lte: has no effect with Transport = local, which uses no SSH; remove the line
