@@ -78,7 +78,9 @@ pub enum LedgerError {
         holder: String,
     },
     /// Another process has acquired the lease, because this one did not renew it in time.
-    #[error("another contentmonster has taken over the ledger {ledger}")]
+    #[error(
+        "another contentmonster has taken over the ledger {ledger}, because this one did not renew its lease in time"
+    )]
     TakenOver {
         /// The address of the database.
         ledger: String,

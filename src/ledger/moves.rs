@@ -33,7 +33,7 @@ pub struct OriginThere {
     pub is_free: bool,
 }
 
-/// A moved entry whose earlier path a vessel acknowledged.
+/// An entry that was moved, and that a vessel had acknowledged under its earlier path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MovedEntry {
     /// The open delivery of the entry at its new path.

@@ -50,8 +50,8 @@ pub trait Upkeep: Send + Sync {
     /// Records the paths of sources below `processed/` if they differ from the paths of their versions.
     async fn moved_to(&self, names: &[(VersionId, RelPath)]) -> Result<()>;
 
-    /// Returns the files of a directory that were retired or may be retired later. One call covers one step of the
-    /// versions after `after`.
+    /// Returns the files of a directory that are retired already or can still be retired. Each call goes through the next
+    /// versions after `after`, a limited number of them.
     async fn retirees(&self, directory: &DirectoryName, after: VersionId) -> Result<Step<Vec<Retiree>>>;
 
     /// Removes versions that ended before `ended_before` (milliseconds since 1970), with the receipts of their

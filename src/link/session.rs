@@ -144,7 +144,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// `path` holds the connections that were begun early, and the rate that the path carried in an earlier session.
+    /// `path.0`: connections that were begun before this session was ready. `path.1`: the rate that was measured on the same
+    /// network path in an earlier session.
     pub(crate) fn new(
         link: Link,
         remote: Remote,

@@ -81,7 +81,7 @@ impl fmt::Display for Payer {
 pub enum Part {
     /// The whole limit.
     Whole,
-    /// The limit without its reserve, which only files of high priority may use.
+    /// The limit minus its reserve. Only files of high priority may use the reserve.
     BeforeReserve(Reserve),
 }
 
@@ -260,7 +260,8 @@ impl LinkUsage {
         ceiling.is_some_and(|ceiling| used.saturating_add(more) <= *ceiling)
     }
 
-    /// Raises the ceiling of a payer in the ledger for today: to the used bytes, plus `more`, plus `slice`.
+    /// Raises, in the ledger, the number of bytes that a payer may use today without asking again: to the bytes used so far,
+    /// plus `more` bytes that are needed now, plus `slice` bytes for the near future.
     ///
     /// # Errors
     /// When the ledger can't be used.

@@ -119,7 +119,10 @@ pub(super) async fn prove_elsewhere(
 pub(crate) fn fault(vessel: &settings::Vessel, directory: &Directory, met: local::Meeting) -> Fault {
     let (name, place) = (&directory.name, vessel.remote_location(directory));
     let vessel = &vessel.name;
-    let reason = format_args!("[Vessel {vessel}] is this host, and RemoteLocation {place} {met} of [Directory {name}]");
-    let remedy = format_args!("write `RemoteLocation.{name} = …` in [Vessel {vessel}], a directory of its own");
+    let reason = format_args!(
+        "[Vessel {vessel}] is this host itself, and RemoteLocation {place} {met} of [Directory {name}]: files would be \
+         delivered among the sources"
+    );
+    let remedy = format_args!("in [Vessel {vessel}], set `RemoteLocation.{name} = …` to another directory");
     Fault::file(reason).mend(remedy)
 }

@@ -57,8 +57,8 @@ impl Levels {
         let mut levels = Self { since: now, until, allowed, generation, paused, ..Self::default() };
         let mut all: Vec<Level> =
             Priority::ALL.map(|priority| Level { priority, shared: false, own: Vec::new() }).into();
-        // The shared queue also holds files of directories that are not configured any more, so that they are parked
-        // with a reason.
+        // The shared queue also has the files of directories that were removed from the settings. They are started like the
+        // others, and then parked with the reason. The vessel's own schedule decides when.
         let shared = levels.is_open(now, &Vec::from_iter(vessel.own_schedule(Priority::Normal)));
         let shared = shared && allowed.contains(Priority::Normal);
         all[Priority::Normal as usize].shared = shared;

@@ -132,8 +132,8 @@ impl Supervisor {
                     };
                     match stop.run_until_cancelled(attempt).await {
                         None => return Ok(()),
-                        // The attempt uses a tunnel that the vessel has replaced, or does not try a way that is usable
-                        // now.
+                        // The attempt is out of date: the vessel has replaced its tunnel, or another way has become
+                        // usable.
                         Some(None) => {
                             self.ways.note_dialled_in();
                             continue;
