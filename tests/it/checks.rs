@@ -154,7 +154,7 @@ fn a_known_hosts_that_cannot_be_read_is_named_and_trust_does_not_write_to_it() {
     // Root may read any file, but nobody a directory.
     fs::create_dir(fleet.known_hosts()).unwrap();
     let checked = fleet.checked_unfit();
-    checked.must_say(&["known_hosts can't be read", "give", "read permission"]);
+    checked.must_say(&["known_hosts can't be read", "give", "permission to read"]);
     assert!(!checked.says(&["unknown host key"]) && !checked.says(&["trust tern"]), "{checked:?}");
     let trusted = fleet.call(&["trust", "tern", "--yes"], "");
     assert_eq!(trusted.code, Some(5), "{trusted:?}");

@@ -67,7 +67,7 @@ fn what_is_counted_is_what_the_link_carried() {
     let shares: u64 = files.iter().map(|(name, _)| cost(name).1).sum();
     assert!(cost("large").1 > 8 * MIB as u64 && cost("empty").1 > 0, "{receipts:?}");
     assert!(shares <= total && total - shares <= total * 3 / 100, "{shares} of {total}");
-    fleet.call(&["why", "in/large"], "").must_say(&["wrote 8.00 MiB of the file", "on the link: 8."]);
+    fleet.call(&["why", "in/large"], "").must_say(&["wrote 8.00 MiB of the file", "on the link for this delivery: 8."]);
     fleet.call(&["receipts"], "").must_say(&["in/large", "bytes on the link"]);
     wait_until("the ledger to have it", || sent(&vessel(&fleet, "far")["link_bytes_today"]) > 8 * MIB as u64);
     fleet.call(&["status"], "").must_say(&["far", "connected", "8.", "MiB"]);

@@ -290,10 +290,10 @@ fn check_says_who_else_may_write_to_a_location() {
     let Some(fleet) = shore("Mode = mirror\nLinks = follow") else { return };
     let check = || fleet.call(&["check"], "").stdout;
     fs::set_permissions(fleet.source(""), fs::Permissions::from_mode(0o755)).unwrap();
-    assert!(!check().contains("may write to"), "{}", check());
+    assert!(!check().contains("is writable by"), "{}", check());
     fs::set_permissions(fleet.source(""), fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(check().contains("all users may write to") && check().contains("Links = follow"), "{}", check());
+    assert!(check().contains("is writable by all users") && check().contains("with `Links = follow`"), "{}", check());
     fs::set_permissions(fleet.source(""), fs::Permissions::from_mode(0o755)).unwrap();
     give_to_attacker(&fleet.source(""));
-    assert!(check().contains("its owner (user 54321) may write to"), "{}", check());
+    assert!(check().contains("is writable by its owner (user 54321)"), "{}", check());
 }

@@ -21,7 +21,7 @@ fn by_shell(plan: FleetPlan) -> FleetPlan {
 }
 
 /// What the log says of such a file.
-const BY_LOOP: &str = "Sent through the loop";
+const BY_LOOP: &str = "Sent the file through a script";
 
 /// The lines of the log that say that a file went to the loop.
 fn by_loop(daemon: &Daemon) -> usize {
