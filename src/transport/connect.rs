@@ -250,7 +250,7 @@ impl Remote {
         }
     }
 
-    /// Returns what is known about the shell, for the next connection.
+    /// Returns the facts about the shell that the next connection can reuse.
     pub fn known_shell(&self) -> KnownShell {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
