@@ -148,6 +148,7 @@ macro_rules! for_each_case {
             the_rate_of_a_path_is_remembered_with_its_time,
             a_queue_gives_its_files_in_its_order,
             what_failed_in_a_queue_comes_after_all_others_once_it_is_due,
+            what_begins_anew_in_a_queue_has_its_place_in_the_order_again,
             a_directory_that_is_not_configured_any_more_has_no_queue,
             what_a_vessel_has_not_received_in_time_expires,
             what_is_being_published_does_not_expire_and_what_arrives_late_counts,

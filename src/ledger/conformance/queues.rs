@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::ledger::{Ending, QueueCursor, QueueEnd, QueueFilter, QueueLane, QueueSettings, QueueStage};
+use crate::names::RemotePath;
 use crate::records::DeliveryId;
 use crate::settings::Order;
 
@@ -74,6 +75,34 @@ pub(in crate::ledger) async fn what_failed_in_a_queue_comes_after_all_others_onc
     assert_eq!(queued_paths(store).await, ["b", "c"], "the clock was put back");
     hands.forward(5000);
     assert_eq!(queued_paths(store).await, ["b", "c", "a"]);
+}
+
+pub(in crate::ledger) async fn what_begins_anew_in_a_queue_has_its_place_in_the_order_again(
+    store: &dyn Store,
+    hands: &Hands,
+) {
+    set(store, Order::Name, None).await;
+    for name in ["a", "b", "c"] {
+        admit(store, file(name, "one", 1), ["tern"]).await;
+    }
+    let first = queued(store, 1, QueueEnd::Front).await.remove(0);
+    let fail = async || {
+        store.put_off(first.id, "full", hands.now(), false).await.unwrap();
+        assert_eq!(queued_paths(store).await, ["b", "c", "a"]);
+    };
+    fail().await;
+    store.retry(&[first.id]).await.unwrap();
+    assert_eq!(queued_paths(store).await, ["a", "b", "c"], "retried");
+    fail().await;
+    store.acknowledge(first.id, Verified::ByVessel).await.unwrap();
+    store.resend(&docs(), Some(first.version.id), &vessels(["tern"])).await.unwrap();
+    assert_eq!(queued_paths(store).await, ["a", "b", "c"], "sent again");
+    fail().await;
+    for location in ["/old", "/new"] {
+        store.locate(&docs(), &[(vessel("tern"), RemotePath::new(location))]).await.unwrap();
+    }
+    store.reconcile(&docs(), &vessels(["tern"])).await.unwrap();
+    assert_eq!(queued_paths(store).await, ["a", "b", "c"], "sent to another place");
 }
 
 pub(in crate::ledger) async fn queues_are_listed_in_the_order_in_which_they_are_sent(store: &dyn Store, hands: &Hands) {

@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Row};
 
 use super::doubt::Doubt;
 use super::group::Entry;
-use super::ranks::{expires_at, rank};
+use super::ranks::{expires_at, rank, rank_anew};
 use super::transitions::settle_versions;
 use super::write::{Pools, Write};
 use super::{Postgres, Result, queues, rows};
@@ -80,14 +80,15 @@ async fn send_to_new_places(
     (versions, vessels): (&[i64], &[&str]),
     now: i64,
 ) -> Result<u64> {
-    let moved = sqlx::query(
+    let moved = sqlx::query(concat!(
         "UPDATE delivery d SET state = CASE WHEN d.touched AND d.state <> 'acknowledged' THEN 'uploading' ELSE 'pending' END,
              touched = d.touched AND d.state <> 'acknowledged', place = p.number, due_at = $4, failures = 0, reason = NULL,
-             parked = false, acknowledged_at = NULL, verified = NULL, seen_size = NULL, seen_mtime = NULL
-         FROM place p
+             parked = false, acknowledged_at = NULL, verified = NULL, seen_size = NULL, seen_mtime = NULL, rank = ",
+        rank_anew!(),
+        " FROM place p
          WHERE d.version = ANY ($1) AND d.vessel = ANY ($2) AND p.vessel = d.vessel AND p.directory = $3
            AND d.place <> p.number AND d.state <> 'superseded'",
-    )
+    ))
     .bind(versions)
     .bind(vessels)
     .bind(directory.as_str())
@@ -315,12 +316,13 @@ impl Places for Postgres {
 
 /// Restarts acknowledged deliveries of versions. Returns the number of restarted deliveries.
 async fn resend(transaction: &mut PgConnection, (versions, vessels): (&[i64], &[&str]), now: i64) -> Result<u64> {
-    let due = sqlx::query(
+    let due = sqlx::query(concat!(
         "UPDATE delivery d SET state = 'pending', touched = false, due_at = $3, failures = 0, reason = NULL,
-             acknowledged_at = NULL, verified = NULL
-         WHERE d.version = ANY ($1) AND d.vessel = ANY ($2) AND d.state = 'acknowledged'
+             acknowledged_at = NULL, verified = NULL, rank = ",
+        rank_anew!(),
+        " WHERE d.version = ANY ($1) AND d.vessel = ANY ($2) AND d.state = 'acknowledged'
            AND EXISTS (SELECT 1 FROM version v WHERE v.id = d.version AND v.ended_at IS NULL AND v.forgotten_at IS NULL)",
-    )
+    ))
     .bind(versions)
     .bind(vessels)
     .bind(now)

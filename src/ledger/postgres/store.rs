@@ -10,6 +10,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::group::Entry;
+use super::ranks::{rank, rank_anew};
 use super::rows::version_columns;
 use super::transitions::{end_vanished, forget, forget_all, insert, last_of_each_path, supersede};
 use super::{Postgres, Readers, Result, current_versions, rows, signatures};
@@ -251,10 +252,11 @@ impl Store for Postgres {
     async fn retry(&self, deliveries: &[DeliveryId]) -> Result<()> {
         let (now, ids) = (self.now(), deliveries.iter().map(|delivery| delivery.0).collect::<Vec<_>>());
         let retried = self.lasting(|pools| {
-            let statement = sqlx::query(
-                "UPDATE delivery SET due_at = $1, failures = 0
-                 WHERE id = ANY ($2) AND state NOT IN ('acknowledged', 'superseded')",
-            )
+            let statement = sqlx::query(concat!(
+                "UPDATE delivery d SET due_at = $1, failures = 0, rank = ",
+                rank_anew!(),
+                " WHERE id = ANY ($2) AND state NOT IN ('acknowledged', 'superseded')",
+            ))
             .bind(now)
             .bind(&ids);
             async move { pools.write_one(statement).await.map(drop) }

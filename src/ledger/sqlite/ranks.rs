@@ -12,10 +12,17 @@ macro_rules! rank {
     };
 }
 
+/// The rank of the delivery `d` in its queue, for a delivery that begins anew: a failure took its rank away.
+macro_rules! rank_anew {
+    () => {
+        concat!("(SELECT ", rank!(), " FROM version v, queue q WHERE v.id = d.version AND q.directory = d.queue)")
+    };
+}
+
 /// The time at which a delivery of the version `v` in the queue `q` expires. Only files expire.
 macro_rules! expires_at {
     () => {
         "iif(v.kind = 'file', v.admitted_at + q.expire, NULL)"
     };
 }
-pub(super) use {expires_at, rank};
+pub(super) use {expires_at, rank, rank_anew};

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite as Db, SqlitePool, Transaction};
 
 use super::group::Entry;
-use super::ranks::{expires_at, rank};
+use super::ranks::{expires_at, rank, rank_anew};
 use super::transitions::settle_versions;
 use super::{Result, Sqlite, json, queues};
 use crate::ledger::Places;
@@ -66,14 +66,15 @@ async fn send_to_new_places(
     (versions, vessels): (&str, &str),
     now: i64,
 ) -> Result<u64> {
-    let moved = sqlx::query(
+    let moved = sqlx::query(concat!(
         "UPDATE delivery AS d SET state = iif(d.touched AND d.state <> 'acknowledged', 'uploading', 'pending'),
              touched = d.touched AND d.state <> 'acknowledged', place = p.number, due_at = ?4, failures = 0, reason = NULL,
-             parked = 0, acknowledged_at = NULL, verified = NULL, seen_size = NULL, seen_mtime = NULL
-         FROM place p
+             parked = 0, acknowledged_at = NULL, verified = NULL, seen_size = NULL, seen_mtime = NULL, rank = ",
+        rank_anew!(),
+        " FROM place p
          WHERE d.version IN (SELECT value FROM json_each(?1)) AND d.vessel IN (SELECT value FROM json_each(?2))
            AND p.vessel = d.vessel AND p.directory = ?3 AND d.place <> p.number AND d.state <> 'superseded'",
-    )
+    ))
     .bind(versions)
     .bind(vessels)
     .bind(directory.as_str())
@@ -277,13 +278,14 @@ impl Places for Sqlite {
 
 /// Restarts acknowledged deliveries of versions. Returns the number of restarted deliveries.
 async fn resend(transaction: &mut Transaction<'_, Db>, (versions, vessels): (&str, &str), now: i64) -> Result<u64> {
-    let due = sqlx::query(
-        "UPDATE delivery SET state = 'pending', touched = 0, due_at = ?3, failures = 0, reason = NULL,
-             acknowledged_at = NULL, verified = NULL
-         WHERE version IN (SELECT value FROM json_each(?1)) AND vessel IN (SELECT value FROM json_each(?2))
+    let due = sqlx::query(concat!(
+        "UPDATE delivery AS d SET state = 'pending', touched = 0, due_at = ?3, failures = 0, reason = NULL,
+             acknowledged_at = NULL, verified = NULL, rank = ",
+        rank_anew!(),
+        " WHERE version IN (SELECT value FROM json_each(?1)) AND vessel IN (SELECT value FROM json_each(?2))
            AND state = 'acknowledged'
            AND EXISTS (SELECT 1 FROM version v WHERE v.id = version AND v.ended_at IS NULL AND v.forgotten_at IS NULL)",
-    )
+    ))
     .bind(versions)
     .bind(vessels)
     .bind(now)

@@ -11,6 +11,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::group::Entry;
+use super::ranks::{rank, rank_anew};
 use super::rows::{current_columns, version_columns};
 use super::transitions::{end_vanished, forget, forget_all, insert, last_of_each_path, supersede};
 use super::{Readers, Result, Sqlite, json, rows, signatures};
@@ -270,10 +271,11 @@ impl Store for Sqlite {
     }
 
     async fn retry(&self, deliveries: &[DeliveryId]) -> Result<()> {
-        sqlx::query(
-            "UPDATE delivery SET due_at = ?1, failures = 0
-             WHERE id IN (SELECT value FROM json_each(?2)) AND state NOT IN ('acknowledged', 'superseded')",
-        )
+        sqlx::query(concat!(
+            "UPDATE delivery AS d SET due_at = ?1, failures = 0, rank = ",
+            rank_anew!(),
+            " WHERE id IN (SELECT value FROM json_each(?2)) AND state NOT IN ('acknowledged', 'superseded')",
+        ))
         .bind(self.now())
         .bind(json::numbers(deliveries.iter().map(|delivery| delivery.0)))
         .execute(&self.writer)
