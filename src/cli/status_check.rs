@@ -75,10 +75,8 @@ fn faults(document: &Document) -> Vec<(State, String)> {
     if let Some(trouble) = &document.ledger.trouble {
         faults.push((State::Critical, trouble.clone()));
     }
-    // If the ledger is a file, the first disk of the document is the ledger's disk. A ledger in a database has no disk
-    // here.
-    let of_ledger = if document.ledger.file.contains("://") { 0 } else { 1 };
-    for disk in document.disks.iter().take(of_ledger).filter(|disk| disk.low) {
+    // A ledger in a database has no disk here, and a disk that can't be queried is missing.
+    for disk in document.disks.iter().filter(|disk| disk.low && disk.holds_ledger) {
         faults.push((State::Critical, format!("low disk space at {}: no new files are taken in", disk.path)));
     }
     for directory in &document.directories {

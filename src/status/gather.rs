@@ -264,15 +264,16 @@ impl Gatherer {
 
     /// Returns the disks whose free space can be queried. Omits the others; other modules report their errors.
     async fn disks(&self) -> Vec<DiskStatus> {
-        let (places, min_free) = (&self.place.disks, self.place.min_free);
+        let Place { disks: places, has_ledger_file, min_free, .. } = &self.place;
         let mut seen = HashSet::new();
-        let found = places.iter().zip(self.free_spaces.at(places).await);
-        let found =
-            found.filter_map(|(place, space)| Some((place, space?))).filter(|(_, space)| seen.insert(space.disk));
-        let status = |(place, space): (&PathBuf, FreeSpace)| DiskStatus {
+        let found = places.iter().zip(self.free_spaces.at(places).await).enumerate();
+        let found = found.filter_map(|(at, (place, space))| Some((at, place, space?)));
+        let found = found.filter(|(.., space)| seen.insert(space.disk));
+        let status = |(at, place, space): (usize, &PathBuf, FreeSpace)| DiskStatus {
             path: place.display().to_string(),
             free_bytes: space.free,
-            low: space.free < min_free,
+            low: space.free < *min_free,
+            holds_ledger: at == 0 && *has_ledger_file,
         };
         found.map(status).collect()
     }

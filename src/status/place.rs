@@ -25,6 +25,8 @@ pub struct Place {
     /// Paths on the disks whose free space is shown: the directory of the ledger's file, if the ledger is a file, then
     /// the location of each directory.
     pub disks: Vec<PathBuf>,
+    /// Whether the ledger is a file, so that the first of `disks` is the ledger's.
+    pub has_ledger_file: bool,
     /// `MinFree`, in bytes.
     pub min_free: u64,
     /// Priorities, schedules and rate limits.
@@ -43,6 +45,7 @@ impl Place {
             shore: settings.monster.shore_name.clone(),
             database: settings.monster.database.to_string(),
             disks: disks(settings),
+            has_ledger_file: settings.monster.database.file().is_some(),
             min_free: settings.monster.min_free,
             sending: Arc::new(Sending::of(settings)),
             routes: Routes::of(settings),

@@ -276,4 +276,7 @@ pub struct DiskStatus {
     pub free_bytes: u64,
     /// Whether `free_bytes` is less than `MinFree`. While the ledger's disk is low, no new files are admitted.
     pub low: bool,
+    /// Whether the disk holds the ledger.
+    #[serde(default)]
+    pub holds_ledger: bool,
 }
