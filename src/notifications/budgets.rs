@@ -15,6 +15,7 @@ use super::webhook::post_once;
 use super::{Desk, process};
 use crate::link::{LinkUsage, Part, Payer};
 use crate::names::{LinkName, VesselName};
+use crate::records::UtcDay;
 use crate::settings::{Limit, Settings};
 
 /// The share of a budget that is reported before the budget is spent, in percent.
@@ -81,7 +82,7 @@ struct Reporter {
     desk: Desk,
     client: Client,
     /// Recipients that have been notified of a share, while other recipients have not been notified yet.
-    told: HashSet<(String, &'static str, u32, String)>,
+    told: HashSet<(String, &'static str, UtcDay, u32, String)>,
 }
 
 impl Reporter {
@@ -107,7 +108,9 @@ impl Reporter {
         let event =
             BudgetEvent { event: "budget", time, budget: name.to_owned(), period, percent, used, bytes: limit.bytes };
         let recipients = &desk.settings.monster.notifications;
-        let of = |recipient: String| (name.to_owned(), period, percent, recipient);
+        let of = |recipient: String| (name.to_owned(), period, first, percent, recipient);
+        // A webhook that failed until the end of a period must not suppress the reports of the next.
+        self.told.retain(|(whose, when, day, ..)| whose != name || *when != period || *day == first);
         if self.told.insert(of("log and command".into())) {
             tracing::warn!(budget = name, used, "{percent} % of the budget of {limit} are used");
             let ran = process::run(&recipients.on_budget, variables(&event), recipients.hook_timeout).await;
@@ -128,7 +131,7 @@ impl Reporter {
             }
         }
         desk.ledger.tell_budget(name, period, first, percent).await.map_err(|e| e.to_string())?;
-        self.told.retain(|(whose, when, _, _)| whose != name || *when != period);
+        self.told.retain(|(whose, when, ..)| whose != name || *when != period);
         Ok(())
     }
 }

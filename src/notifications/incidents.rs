@@ -2,10 +2,10 @@
 //! webhooks. Each trouble is reported once when it begins and once when it is over, also across restarts. After a crash
 //! in between, it may be reported again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ use crate::ledger::ReportedIncident;
 
 /// Interval between two checks for troubles.
 const LOOK: Duration = Duration::from_secs(2);
-/// Pause after a report failed, for example because a webhook did not accept it.
+/// Time for which a webhook that did not accept a report is left alone.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// A trouble that lasts.
@@ -100,75 +100,117 @@ pub(super) async fn watch(desk: Desk, client: Client, incidents: Incidents) {
     if recipients.on_trouble.is_empty() && recipients.webhooks.is_empty() {
         return;
     }
-    let mut reporter = Reporter { desk, client, told: HashSet::new() };
+    let mut reporter = Reporter { desk, client, partly: BTreeMap::new(), failing: HashMap::new() };
     let (finish, stop) = (reporter.desk.finish.clone(), reporter.desk.stop.clone());
     let mut logged = LogOnce::default();
     loop {
-        let mut wait = LOOK;
         if let Err(why) = reporter.look(&incidents).await {
             logged.about("Cannot report troubles", &why);
-            wait = AGAIN;
         }
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(LOOK) => {}
             () = finish.cancelled() => return,
             () = stop.cancelled() => return,
         }
     }
 }
 
+/// The kind and the subject of a trouble.
+type Subject = (String, String);
+
+/// What a recipient was told last of a trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Begun,
+    Over,
+}
+
+impl Told {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Begun => "begun",
+            Self::Over => "over",
+        }
+    }
+}
+
+/// A trouble of which some recipients were told something else than the ledger has recorded, because a webhook did not
+/// accept it.
+struct Partly {
+    incident: ReportedIncident,
+    /// By recipient. The others know what is recorded.
+    told: HashMap<String, Told>,
+}
+
+/// The log and the `OnTrouble` command, as a recipient. No webhook has such an address.
+const LOG_AND_COMMAND: &str = "log and command";
+
 struct Reporter {
     desk: Desk,
     client: Client,
-    /// Recipients that have been notified of an event, while other recipients have not been notified yet.
-    told: HashSet<(&'static str, String, String, String)>,
+    partly: BTreeMap<Subject, Partly>,
+    /// Webhooks that failed, until when they are left alone, and the error.
+    failing: HashMap<String, (Instant, String)>,
 }
 
 impl Reporter {
-    /// Reports the troubles that began or ended.
+    /// Reports the troubles that began or ended. A recipient that was told of the beginning is told of the end, also if
+    /// another recipient could not be told of either.
     async fn look(&mut self, incidents: &Incidents) -> Result<(), String> {
         let Some(incidents) = incidents().await? else { return Ok(()) };
-        let now: BTreeMap<(String, String), Incident> = incidents
+        let now: BTreeMap<Subject, Incident> = incidents
             .into_iter()
             .map(|incident| ((incident.kind.as_str().to_owned(), incident.subject.clone()), incident))
             .collect();
-        let told = self.desk.ledger.told_incidents().await.map_err(|e| e.to_string())?;
+        let recorded = self.desk.ledger.told_incidents().await.map_err(|e| e.to_string())?;
+        let recorded: BTreeMap<Subject, ReportedIncident> =
+            recorded.into_iter().map(|told| ((told.kind.clone(), told.subject.clone()), told)).collect();
+        let subjects: BTreeSet<Subject> =
+            now.keys().chain(recorded.keys()).chain(self.partly.keys()).cloned().collect();
         let mut failed = None;
-        for over in told.iter().filter(|told| !now.contains_key(&(told.kind.clone(), told.subject.clone()))) {
-            match self.report("over", over).await {
-                Ok(()) => {
-                    self.desk.ledger.incident_over(&over.kind, &over.subject).await.map_err(|e| e.to_string())?;
+        for subject in subjects {
+            let (is_recorded, is_partly) = (recorded.contains_key(&subject), self.partly.contains_key(&subject));
+            let (state, incident) = match now.get(&subject) {
+                // Nobody who knows of it needs to be told anything.
+                Some(incident) if !incident.is_long || is_recorded && !is_partly => continue,
+                Some(Incident { since, reason, .. }) => {
+                    let (kind, subject) = subject.clone();
+                    (Told::Begun, ReportedIncident { kind, subject, since: *since, reason: reason.clone() })
                 }
+                None => {
+                    let partly = self.partly.get(&subject).map(|partly| &partly.incident);
+                    let Some(incident) = partly.or(recorded.get(&subject)) else { continue };
+                    (Told::Over, incident.clone())
+                }
+            };
+            if let Err(why) = self.report(state, &incident, is_recorded).await {
                 // A webhook that does not answer must not delay the other events.
-                Err(why) => failed = Some(why),
+                failed = Some(why);
+                continue;
             }
-        }
-        let is_new = |incident: &&Incident| {
-            let is_told =
-                |one: &ReportedIncident| one.kind == incident.kind.as_str() && one.subject == incident.subject;
-            incident.is_long && !told.iter().any(is_told)
-        };
-        for Incident { kind, subject, since, reason, .. } in now.values().filter(is_new) {
-            let (kind, subject) = (kind.as_str().to_owned(), subject.clone());
-            let begun = ReportedIncident { kind, subject, since: *since, reason: reason.clone() };
-            match self.report("begun", &begun).await {
-                Ok(()) => self.desk.ledger.incident_told(&begun).await.map_err(|e| e.to_string())?,
-                Err(why) => failed = Some(why),
+            let ledger = &self.desk.ledger;
+            match state {
+                Told::Begun => ledger.incident_told(&incident).await,
+                Told::Over if is_recorded => ledger.incident_over(&incident.kind, &incident.subject).await,
+                Told::Over => Ok(()),
             }
+            .map_err(|e| e.to_string())?;
+            self.partly.remove(&subject);
         }
         failed.map_or(Ok(()), Err)
     }
 
-    /// Notifies all recipients of the beginning or the end of a trouble.
-    async fn report(&mut self, state: &'static str, incident: &ReportedIncident) -> Result<(), String> {
-        let desk = &self.desk;
+    /// Tells the beginning or the end of a trouble to all recipients who don't know of it. Fails if a webhook could not
+    /// be told.
+    async fn report(&mut self, state: Told, incident: &ReportedIncident, is_recorded: bool) -> Result<(), String> {
+        let Self { desk, client, partly, failing } = self;
         let moment = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
         let subject = IncidentKind::subject(&incident.kind);
         let named = |field: &str| subject.filter(|(name, _)| *name == field).map(|_| incident.subject.as_str());
         let event = TroubleEvent {
             event: "trouble",
             time: moment(desk.clock.now_ms()),
-            state,
+            state: state.as_str(),
             kind: &incident.kind,
             vessel: named("vessel"),
             directory: named("directory"),
@@ -176,12 +218,17 @@ impl Reporter {
             reason: &incident.reason,
         };
         let recipients = &desk.settings.monster.notifications;
-        let of = |recipient: String| (state, incident.kind.clone(), incident.subject.clone(), recipient);
-        if self.told.insert(of("log and command".into())) {
+        let partly = partly
+            .entry((incident.kind.clone(), incident.subject.clone()))
+            .or_insert_with(|| Partly { incident: incident.clone(), told: HashMap::new() });
+        partly.incident = incident.clone();
+        let before = if is_recorded { Told::Begun } else { Told::Over };
+        let knows = |partly: &Partly, recipient: &str| *partly.told.get(recipient).unwrap_or(&before) == state;
+        if !knows(partly, LOG_AND_COMMAND) {
             let (kind, subject) = (&incident.kind, &incident.subject);
             match state {
-                "begun" => tracing::warn!(%kind, %subject, "Trouble: {}", incident.reason),
-                _ => tracing::info!(%kind, %subject, "Trouble resolved: {}", incident.reason),
+                Told::Begun => tracing::warn!(%kind, %subject, "Trouble: {}", incident.reason),
+                Told::Over => tracing::info!(%kind, %subject, "Trouble resolved: {}", incident.reason),
             }
             let ran = process::run(&recipients.on_trouble, variables(&event), recipients.hook_timeout).await;
             if let Some(program) = recipients.on_trouble.first() {
@@ -191,17 +238,33 @@ impl Reporter {
             if let Err(why) = ran {
                 tracing::warn!("The OnTrouble command failed: {why}");
             }
+            partly.told.insert(LOG_AND_COMMAND.to_owned(), state);
         }
+        let mut failed = None;
         for address in &recipients.webhooks {
-            let recipient = of(address.url().to_string());
-            if !self.told.contains(&recipient) {
-                let posted = post_once(desk, &self.client, address, &event).await;
-                posted.map_err(|why| format!("webhook at {address}: {why}"))?;
-                self.told.insert(recipient);
+            let recipient = address.url().to_string();
+            if knows(partly, &recipient) {
+                continue;
+            }
+            if let Some((until, why)) = failing.get(&recipient)
+                && Instant::now() < *until
+            {
+                failed = Some(why.clone());
+                continue;
+            }
+            match post_once(desk, client, address, &event).await {
+                Ok(()) => {
+                    failing.remove(&recipient);
+                    partly.told.insert(recipient, state);
+                }
+                Err(why) => {
+                    let why = format!("webhook at {address}: {why}");
+                    failing.insert(recipient, (Instant::now() + AGAIN, why.clone()));
+                    failed = Some(why);
+                }
             }
         }
-        self.told.retain(|(_, kind, subject, _)| (kind, subject) != (&incident.kind, &incident.subject));
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 

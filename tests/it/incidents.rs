@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::fleet::Fleet;
+use crate::fleet::port::free_port;
 use crate::fleet::wait::wait_until;
 use crate::fleet::web::{get, page_of};
 
@@ -46,6 +47,27 @@ fn a_vessel_that_is_away_for_long_is_told_once_and_once_more_when_it_is_back() {
     wait_for(&fleet, "vessel-away over ship");
     let expected = ["vessel-away begun ship", "reload-failed begun", "reload-failed over", "vessel-away over ship"];
     assert_eq!(told(&fleet), expected);
+    daemon.terminate();
+}
+
+#[test]
+fn a_webhook_that_is_down_leaves_the_command_with_no_beginning_or_end_untold() {
+    let plan = Fleet::new()
+        .monster("OnTrouble", "sh hook.sh")
+        .monster("Webhook", &format!("http://127.0.0.1:{}", free_port()));
+    let Some(fleet) = plan.openssh("ship").key("AwayAfter", "2s").openssh("other").start() else { return };
+    fs::write(fleet.path("hook.sh"), WRITES_A_LINE).unwrap();
+    let daemon = fleet.run();
+    daemon.wait_for_log(&["ship", "connected"]);
+    let (begun, over) = ("vessel-away begun ship", "vessel-away over ship");
+    for times in 1..=2 {
+        fleet.vessel("ship").stop();
+        wait_until("the beginning", || told(&fleet).len() == times * 2 - 1);
+        fleet.vessel("ship").start();
+        wait_until("the end", || told(&fleet).len() == times * 2);
+    }
+    assert_eq!(told(&fleet), [begun, over, begun, over]);
+    daemon.wait_for_log(&["Cannot report troubles", "webhook"]);
     daemon.terminate();
 }
 
