@@ -28,6 +28,10 @@ use crate::shore::Troubles;
 const POLL: Duration = Duration::from_secs(30);
 /// Maximum time for which a stopping shore tries to hand its work over.
 const LONGEST_HANDOVER: Duration = Duration::from_secs(10);
+/// Time for which a shore that stops waits for all tasks to end before it gives work back: a little longer than a
+/// vessel's tasks wait for the data in flight. What is given back later is also taken over later, because the other shore
+/// first starts the tasks of what it has taken over.
+const AT_ONCE: Duration = Duration::from_millis(400);
 
 /// The work of this shore.
 pub(super) struct Shared {
@@ -396,32 +400,46 @@ impl Daemon {
     /// Hands over all work when the program stops, each piece soon after its tasks have ended.
     pub(super) async fn leave_shores(&mut self) {
         let Some(shared) = self.shared.clone() else { return };
-        let leaving = async {
-            if self.ledger.outage().is_some() {
-                return;
-            }
-            let mut held = locked(&shared.held).clone();
-            // Housekeeping is left out: the background tasks end later, and their work is given back with the lease.
+        if self.ledger.outage().is_some() {
+            return;
+        }
+        let mut held = locked(&shared.held).clone();
+        if self.once {
+            // The notifications end last, and their work is given back with the lease.
             held.remove(&Work::Housekeeping);
-            if let Err(e) = self.ledger.share_out(&[]).await {
-                tracing::debug!("Cannot notify the other shores that this shore stops: {e}");
-                return;
-            }
-            let ends = held.into_iter().map(|work| (self.end_work(&work), work));
-            let ends = ends.map(|(ended, work)| async {
+        }
+        // The ledger goes on to record events, and another shore reports them.
+        let ends: FuturesUnordered<_> = held
+            .into_iter()
+            .map(|work| (self.end_work(&work), work))
+            .map(|(ended, work)| async {
                 ended.await;
                 work
-            });
-            let mut ends: FuturesUnordered<_> = ends.collect();
-            // If several tasks end during a transaction, the next transaction gives back all their work, because each
-            // transaction waits for the other writers.
-            while let Some(first) = ends.next().await {
-                let mut ended = vec![first];
-                ended.extend(std::iter::from_fn(|| ends.next().now_or_never().flatten()));
-                self.ledger.give_back(&ended).await.ok();
+            })
+            .collect();
+        tokio::time::timeout(LONGEST_HANDOVER, self.give_back_all(ends)).await.ok();
+    }
+
+    /// Gives work back as its tasks end.
+    async fn give_back_all(&self, mut ends: FuturesUnordered<impl Future<Output = Work>>) {
+        // Each transaction waits for those of the other shores. So the first one announces that this shore stops, and
+        // also gives back what ends at once; the next ones give back all that has ended meanwhile.
+        let mut ended = Vec::new();
+        let at_once = async {
+            while let Some(work) = ends.next().await {
+                ended.push(work);
             }
         };
-        tokio::time::timeout(LONGEST_HANDOVER, leaving).await.ok();
+        tokio::time::timeout(AT_ONCE, at_once).await.ok();
+        if let Err(e) = self.ledger.leave(&ended).await {
+            tracing::debug!("Cannot notify the other shores that this shore stops: {e}");
+            return;
+        }
+        while let Some(first) = ends.next().await {
+            let mut ended = vec![first];
+            ended.extend(std::iter::from_fn(|| ends.next().now_or_never().flatten()));
+            self.ledger.give_back(&ended).await.ok();
+        }
     }
 }
 

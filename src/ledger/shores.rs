@@ -113,8 +113,8 @@ impl fmt::Display for Hint {
 pub struct Share {
     /// The work that this shore has, and whether the shore keeps it.
     pub held: BTreeMap<Work, Next>,
-    /// Time until the next lease of another shore expires unless that shore renews it; `None` if there is no other
-    /// shore.
+    /// Time until just after the next lease of another shore expires, unless that shore renews it; `None` if no other
+    /// shore has a valid lease.
     pub look_in: Option<Duration>,
 }
 
@@ -163,6 +163,11 @@ pub trait Shores: Send + Sync {
 
     /// Gives work back, so that another shore can have it. Must be called after all tasks of this work have ended.
     async fn give_back(&self, _work: &[Work]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Gives work back like [`Self::give_back`], and records that this shore serves nothing more, in one transaction.
+    async fn leave(&self, _work: &[Work]) -> Result<()> {
         Ok(())
     }
 

@@ -1,9 +1,9 @@
-//! Implements [`Shores`]: records which shore has which work, gives the work of a shore that died to the others, and sends hints
-//! by `NOTIFY`.
+//! Implements [`Shores`]: records which shore has which work, takes over the work of shores whose leases have expired,
+//! and sends hints by `NOTIFY`.
 //!
-//! The keeper of the connections ([`super::connections`]) renews the lease of a shore, and the shore has its work as
-//! long as its lease. Work passes from one shore to another only in writing transactions, which run one at a time, so
-//! no two shores have the same work.
+//! The keeper of the connections ([`super::connections`]) renews the lease of this shore. A shore keeps its work as
+//! long as it has its lease. Work passes from one shore to another only in writing transactions, which run one at a
+//! time, so no two shores have the same work.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -137,7 +137,7 @@ struct Leases {
     members: Vec<Member>,
     /// The tokens of other shores whose leases have expired. These shores get no more work.
     over: Vec<i64>,
-    /// Time until the next unexpired lease of another shore expires.
+    /// Time until just after the next unexpired lease of another shore expires.
     look_in: Option<Duration>,
     /// The owner of each piece of work: the token of the shore's lease, and the token of the acquisition of this work.
     has: BTreeMap<Work, (i64, i64)>,
@@ -215,7 +215,7 @@ impl Shores for Postgres {
                 if is_known && free.is_empty() && nothing_is_over {
                     return Ok((share, leases.held_by(own)));
                 }
-                let mut write = pools.begin().await?;
+                let mut write = pools.begin_share().await?;
                 if takes_over {
                     let ended = sqlx::query_scalar(
                         "DELETE FROM lease WHERE name LIKE 'shore %' AND token <> $1 AND until <= clock_timestamp()
@@ -258,23 +258,11 @@ impl Shores for Postgres {
     }
 
     async fn give_back(&self, work: &[Work]) -> Result<()> {
-        self.shares.remove(work);
-        let (names, own) = (work.iter().map(Work::to_string).collect::<Vec<_>>(), self.connections.lease.token);
-        let names = &names;
-        self.lasting(|pools| async move {
-            let mut write = pools.begin().await?;
-            sqlx::query(
-                "UPDATE lease SET token = nextval('lease_token'), holder = NULL, shore = NULL, until = clock_timestamp()
-                 WHERE name = ANY ($2) AND shore = $1",
-            )
-            .bind(own)
-            .bind(names)
-            .execute(&mut *write)
-            .await?;
-            write.commit().await?;
-            self.say(&pools.readers, &[Hint::Shares]).await
-        })
-        .await
+        self.give_back_and(work, Serves::AsBefore).await
+    }
+
+    async fn leave(&self, work: &[Work]) -> Result<()> {
+        self.give_back_and(work, Serves::Nothing).await
     }
 
     async fn former_assemblies(&self, vessel: &VesselName) -> Result<Vec<FormerAssembly>> {
@@ -325,14 +313,45 @@ impl Shores for Postgres {
     }
 }
 
+/// Whether a shore goes on to serve what it announced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Serves {
+    AsBefore,
+    Nothing,
+}
+
 impl Postgres {
+    async fn give_back_and(&self, work: &[Work], serves: Serves) -> Result<()> {
+        self.shares.remove(work);
+        let (names, own) = (work.iter().map(Work::to_string).collect::<Vec<_>>(), self.connections.lease.token);
+        let names = &names;
+        self.lasting(|pools| async move {
+            let mut write = pools.begin_share().await?;
+            if serves == Serves::Nothing {
+                let nothing = sqlx::query("UPDATE lease SET serves = '{}' WHERE token = $1").bind(own);
+                nothing.execute(&mut *write).await?;
+            }
+            sqlx::query(
+                "UPDATE lease SET token = nextval('lease_token'), holder = NULL, shore = NULL, until = clock_timestamp()
+                 WHERE name = ANY ($2) AND shore = $1",
+            )
+            .bind(own)
+            .bind(names)
+            .execute(&mut *write)
+            .await?;
+            write.commit().await?;
+            self.say(&pools.readers, &[Hint::Shares]).await
+        })
+        .await
+    }
+
     /// Returns a handle for the tasks of `work`; see [`Store::for_work`](crate::ledger::Store::for_work).
     pub(super) fn part_for(&self, work: &Work) -> Option<Self> {
         if !is_shared(&self.connections) {
             return None;
         }
-        // This shore doesn't have the work: no acquisition has the token 0, so the database rejects all updates of the
-        // handle.
+        // If this shore doesn't have the work, the handle gets the token 0. No acquisition has this token, so the
+        // database rejects all updates of the handle.
         let nobody = || Arc::new(Lease { name: work.to_string(), token: 0 });
         let work = self.shares.of(work).unwrap_or_else(nobody);
         Some(Self { core: self.core.clone(), work: Some(work) })
