@@ -33,7 +33,8 @@ impl ChunkPlan {
         start..start.saturating_add(self.chunk_size).min(self.size)
     }
 
-    /// Returns the byte range of the chunk with the byte at an offset; for an offset beyond the end, an empty range there.
+    /// Returns the byte range of the chunk with the byte at an offset; for an offset beyond the end, an empty range at
+    /// the file's end.
     pub fn range_at(self, offset: u64) -> Range<u64> {
         self.range(offset / self.chunk_size)
     }

@@ -56,7 +56,7 @@ impl Codec {
     }
 
     /// Compresses bytes, given in pieces, into one stream with a checksum. The same release of this program always
-    /// makes the same stream of the same bytes, so that an unfinished upload of the stream can be continued.
+    /// makes the same stream from the same bytes, so that an unfinished upload of the stream can be continued.
     ///
     /// # Errors
     /// When the library reports an error, for example for lack of memory.

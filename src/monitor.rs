@@ -116,7 +116,7 @@ pub enum Event<'a> {
         /// Reason and remedy.
         reason: &'a str,
     },
-    /// A source was moved to `processed/`.
+    /// A delivered source was moved to `processed/` or deleted.
     Retired {
         /// The file's directory.
         directory: &'a DirectoryName,

@@ -1,7 +1,7 @@
 //! The signature of a file, in rsync's terms: its blocks, as cut by content-defined chunking, with a hash of each.
 //!
-//! A cut depends only on the bytes around it. So changes, insertions and appended bytes leave all other cuts and
-//! blocks as they were.
+//! A cut depends only on the bytes around it. So changes, insertions and appended bytes affect only the cuts nearby;
+//! all other cuts and blocks stay as they were.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! Standard output and standard error.
 //!
-//! A reader may close its end of the pipe early (`status | head -1`). The command then continues without output, so
-//! that `check` still removes its files and `--once` still delivers, and returns its usual exit code. Any other write
-//! error, such as a full disk, is reported once and turns a success into a failure.
+//! A reader may close its end of the pipe early (`status | head -1`). The command then continues without output and
+//! returns its usual exit code. So `check` still removes its files, and `--once` still delivers. Any other write error,
+//! such as a full disk, is reported once and turns a success into a failure.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};

@@ -121,8 +121,8 @@ pub(super) fn run(file: &Path, once: bool, allow_deletes: bool, json: bool) -> E
     }
 }
 
-/// Returns 8 s after the stop was requested, when a task that still runs must hang. Unfinished work is left as after a
-/// crash, and the next start resumes it.
+/// Returns 8 s after the stop was requested: a task that still runs then is assumed to hang. Unfinished work is left as
+/// after a crash, and the next start resumes it.
 async fn overdue(stop: CancellationToken) {
     const LONGEST_STOP: Duration = Duration::from_secs(8);
     stop.cancelled().await;

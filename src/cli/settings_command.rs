@@ -121,8 +121,8 @@ pub(super) fn format(file: &Path, check_only: bool) -> Exit {
     if check_only && changed > 0 { Exit::Undelivered } else { Exit::Good }
 }
 
-/// Formats a file; returns whether the formatted text differs. The new file replaces the old one atomically, and keeps
-/// its owner and mode.
+/// Formats a file; returns whether the formatted text differs. The new file replaces the old one atomically, and gets
+/// the old one's owner and mode.
 fn format_file(file: &Path, check_only: bool) -> std::io::Result<bool> {
     // If the path is a symbolic link, formats its target, so that the link stays.
     let file: PathBuf = file.canonicalize()?;

@@ -75,7 +75,7 @@ fn faults(document: &Document) -> Vec<(State, String)> {
     if let Some(trouble) = &document.ledger.trouble {
         faults.push((State::Critical, trouble.clone()));
     }
-    // A ledger in a database has no disk here, and a disk that can't be queried is missing.
+    // No disk is marked with `holds_ledger` if the ledger is in PostgreSQL, or if the ledger's disk can't be queried.
     for disk in document.disks.iter().filter(|disk| disk.low && disk.holds_ledger) {
         faults.push((State::Critical, format!("low disk space at {}: no new files are taken in", disk.path)));
     }

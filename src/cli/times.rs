@@ -4,8 +4,8 @@ use jiff::{Zoned, civil};
 
 use crate::settings::parse_duration;
 
-/// Parses a time in the future: `2026-05-01 08:00`, `2026-05-01`, `08:00` for the next one, or a duration from now such as
-/// `2h`.
+/// Parses a time in the future: `2026-05-01 08:00`, `2026-05-01`, `08:00` for the next one, or a duration from now such
+/// as `2h`.
 pub(super) fn in_future(text: &str, now: &Zoned) -> Result<Zoned, String> {
     let found = match parse_duration(text) {
         Some(wait) => now.checked_add(wait).map_err(|_| invalid(text))?,
@@ -17,8 +17,8 @@ pub(super) fn in_future(text: &str, now: &Zoned) -> Result<Zoned, String> {
     Ok(found)
 }
 
-/// Parses a time that may have passed: `2026-05-01 08:00`, `2026-05-01`, `08:00` for the last one, or a duration before now
-/// such as `2h`.
+/// Parses a time that may have passed: `2026-05-01 08:00`, `2026-05-01`, `08:00` for the last one, or a duration before
+/// now such as `2h`.
 pub(super) fn in_past(text: &str, now: &Zoned) -> Result<Zoned, String> {
     match parse_duration(text) {
         Some(ago) => now.checked_sub(ago).map_err(|_| invalid(text)),

@@ -339,7 +339,8 @@ impl Daemon {
                     self.tell_locations();
                     self.follow_locations(&mut tasks).await
                 }
-                // Following a hint may wait for an unavailable database, but a stop must not.
+                // The handling of a hint may wait for an unavailable database. A stop cancels the handling, so that the
+                // stop need not wait.
                 Event::Hint(hint) => {
                     let following = self.follow_hint(hint, &mut tasks, &mut events);
                     stop.run_until_cancelled(following).await.unwrap_or(Ok(()))

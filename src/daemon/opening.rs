@@ -1,5 +1,5 @@
-//! Opens the ledger at the start of the daemon. Waits for a database that is unavailable, for example after a power failure of
-//! both hosts.
+//! Opens the ledger at the start of the daemon. Waits for a database that is unavailable, for example after a power
+//! failure of both hosts.
 
 use std::time::Duration;
 

@@ -195,8 +195,8 @@ impl Daemon {
                 self.start_vessel(settings, tasks);
                 continue;
             }
-            // Retries deliveries that were parked because a directory was missing in the settings that has now been
-            // added.
+            // If a directory was added, retries the deliveries that were parked because this directory was missing in
+            // the settings.
             if changes.directories.added.iter().any(|directory| settings.takes(directory)) {
                 self.ledger.hurry(&settings.name).await.map_err(|e| e.fault())?;
             }

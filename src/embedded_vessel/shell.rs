@@ -172,7 +172,8 @@ async fn source_cache(mut inbox: UnboundedReceiver<Bytes>, mut stdin: ChildStdin
     }
 }
 
-/// Sends one output stream of the command until it ends. Waiting for the client's window also blocks the command.
+/// Sends one output stream of the command until the stream ends. While this function waits for the client's window, it
+/// reads no output, so the command may block.
 async fn send(
     mut output: impl AsyncRead + Unpin,
     writer: &ChannelWriteHalf<Msg>,

@@ -34,7 +34,7 @@ pub(super) async fn carry(
     let (reader, writer) = channel.split();
     let (requests, theirs) = tokio::io::duplex(MAX_PACKET as usize);
     let (replies, outbox) = unbounded_channel();
-    // The replies end when the server has dropped the only other sender.
+    // A weak sender, so that the queue of replies ends when the server drops its sender.
     let injected = replies.downgrade();
     let config = russh_sftp::server::Config { max_client_packet_len: MAX_PACKET };
     russh_sftp::server::run_with_config(Wire { requests: theirs, replies }, files, config).await;

@@ -52,15 +52,15 @@ impl Guard {
     /// Checks all disks, and logs which disks became low or recovered.
     pub(super) async fn look(&mut self) {
         if self.min_free == 0 {
-            // Without `MinFree` no disk counts as low. The ledger's disk may have been low before a reload of the
-            // settings, so this clears the reason.
+            // With `MinFree = 0`, no disk counts as low. The ledger's disk may have been low before a reload of the
+            // settings, so the reason is cleared.
             self.low_space.send_if_modified(|low_space| low_space.take().is_some());
             return;
         }
         let seen = self.free_spaces.at(&self.places).await;
         let mut disks = HashSet::new();
         for (at, (space, place)) in seen.into_iter().zip(self.places.clone()).enumerate() {
-            // The module that uses the disk reports its errors.
+            // Skips a path whose free space is unknown: the module that uses the disk reports the disk's errors.
             let Some(space) = space else { continue };
             if disks.insert(space.disk) {
                 self.judge(&place, space.free, at == 0 && self.has_file);

@@ -1,4 +1,4 @@
-//! Prunes old history from the ledger, and returns the free space to the disk.
+//! Prunes old history from the ledger, and returns the ledger's unused space to the disk.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -24,8 +24,8 @@ pub struct Housekeeping {
 }
 
 impl Housekeeping {
-    /// Starts the tasks. If `prunes` is false, the ledger is not pruned here, because another shore does that.
-    /// `low_space` receives the reason while no files may be admitted; its value is up to date when this call returns.
+    /// Starts the tasks. If `prunes` is false, another shore prunes the ledger, so this shore does not. `low_space`
+    /// receives the reason while no files may be admitted; its value is up to date when this call returns.
     pub async fn start(
         settings: &Settings,
         ledger: &Ledger,

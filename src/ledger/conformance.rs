@@ -174,7 +174,7 @@ pub(super) use versions::*;
 /// Time at which the clock of every test case starts, in milliseconds since 1970.
 const START: i64 = 1_700_000_000_000;
 
-/// The hands of a clock whose time changes only when a test moves them.
+/// The hands of a clock. The time of this clock changes only when a test calls [`Self::forward`].
 #[derive(Clone)]
 pub(super) struct Hands(Arc<AtomicI64>);
 

@@ -15,8 +15,8 @@ type Result<T> = std::result::Result<T, LedgerError>;
 #[async_trait]
 pub trait LinkUsage: Send + Sync {
     /// Adds bytes to the sums of a day, for several ways in one transaction. Also removes sums and ceilings of days
-    /// more than 400 days before `day`, but always keeps those of the newest 400 days that have any. So a clock that
-    /// was ahead for a while removes only as many days as it added.
+    /// more than 400 days before `day`, but always keeps those of the newest 400 days that have any. So if the clock
+    /// was ahead for a while, only as many days are removed as were added meanwhile.
     async fn add_link_bytes(&self, day: UtcDay, bytes: &[(WayOf, LinkBytes)]) -> Result<()>;
 
     /// Returns the bytes of each vessel, summed over `days`, ordered by vessel; without vessels that have no bytes.

@@ -196,8 +196,8 @@ impl Scratch {
         Ledger(self.copy.store.clone())
     }
 
-    /// Makes the copy equal to the ledger again: undoes the updates to the copy, or copies the ledger once more if its
-    /// file has changed or it is in PostgreSQL.
+    /// Makes the copy equal to the ledger again: undoes the updates to the copy, or copies the ledger once more if the
+    /// ledger's file has changed or the ledger is in PostgreSQL.
     ///
     /// # Errors
     /// The errors of [`Scratch::of`].
@@ -234,8 +234,8 @@ impl LedgerView {
         }
     }
 
-    /// Opens the ledger like [`Self::open_at`], but for short use only: the view may not notice updates, and creates no
-    /// files beside a ledger file.
+    /// Opens the ledger like [`Self::open_at`], but creates no files beside a ledger file. Use the view only for a
+    /// short time, because it may miss later updates.
     ///
     /// # Errors
     /// The errors of [`Self::open`].

@@ -71,9 +71,9 @@ pub trait Moves: Send + Sync {
     /// first, then newer versions before older ones.
     async fn same_stamp(&self, directory: &DirectoryName, versions: &[NewVersion]) -> Result<Vec<SameStamp>>;
 
-    /// Returns files that may have been moved and then changed. For each of `versions`, by its index, this is the
-    /// newest version of a file of at least 1 MiB in the directory with the same inode, if this version has another
-    /// path.
+    /// Returns files that may have been moved and then changed, each with the index of the new version. For each of
+    /// `versions`, looks for the newest version of a file in the directory with the same inode and at least 1 MiB.
+    /// Returns that version if its path differs.
     async fn same_inode(&self, directory: &DirectoryName, versions: &[NewVersion]) -> Result<Vec<(usize, Version)>>;
 
     /// Returns the versions that a path and the paths below it hold now, ordered by path, at most `limit`. Leaves out
@@ -84,17 +84,18 @@ pub trait Moves: Send + Sync {
     /// place.
     async fn origin_there(&self, vessel: &VesselName, delivery: &Delivery) -> Result<Option<OriginThere>>;
 
-    /// Returns the open deliveries to a vessel of files of at least 1 MiB that were moved away from the path of this
-    /// version, without deliveries that failed. Publishing this version would replace the content that these deliveries
-    /// can use.
+    /// Returns the open deliveries to a vessel whose files were moved away from the path of this version. Leaves out
+    /// deliveries that failed, and files smaller than 1 MiB. Publishing this version would replace the content that the
+    /// returned deliveries can use.
     async fn wanting(&self, vessel: &VesselName, version: VersionId) -> Result<Vec<DeliveryId>>;
 
-    /// Returns the moved entries at and below the path of a delivery's version whose earlier paths the vessel
-    /// acknowledged, ordered by path.
+    /// Returns the moved entries at and below the path of a delivery's version, ordered by path. Leaves out entries
+    /// that the vessel has not acknowledged under their earlier paths.
     async fn moved_tree(&self, vessel: &VesselName, delivery: &Delivery) -> Result<Vec<MovedEntry>>;
 
-    /// Records that the vessel has renamed these entries. `deliveries` are those of the new paths, whose versions the
-    /// vessel now holds, and those of the earlier paths, which it no longer holds (`Gone`). Runs in steps.
+    /// Records that the vessel has renamed these entries. `deliveries` contains the deliveries of the new paths, whose
+    /// versions the vessel now holds, and the `Gone` deliveries of the earlier paths, which the vessel no longer holds.
+    /// Runs in steps.
     async fn acknowledge_moved(&self, deliveries: &[DeliveryId]) -> Result<()>;
 
     /// Returns files with the same content as a version, newest first, at most 4. They have at least 1 MiB, the same

@@ -1,7 +1,8 @@
 //! Notices for listeners. The ledger keeps a notice until it is delivered.
 //!
-//! A notice is recorded in the same transaction as its event, so a crash loses no notice. It is removed after it was
-//! delivered, so a crash in between delivers it twice. Without listeners, no notices are recorded.
+//! A notice is recorded in the same transaction as its event, so a crash loses no notice. It is removed only after it
+//! was delivered, so after a crash in between, the notice is delivered again. Without listeners, no notices are
+//! recorded.
 
 use async_trait::async_trait;
 

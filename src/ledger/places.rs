@@ -28,8 +28,8 @@ pub trait Places: Send + Sync {
     /// [`Store::reconcile`]: super::Store::reconcile
     async fn locate(&self, directory: &DirectoryName, locations: &[(VesselName, RemotePath)]) -> Result<()>;
 
-    /// Records a vessel's host. If it differs from the recorded host, it counts as empty: all files that the vessel's
-    /// directories hold now become due. Returns the number of deliveries that became due.
+    /// Records a vessel's host. If the host differs from the recorded host, the new host counts as empty: all files
+    /// that the vessel's directories hold now become due. Returns the number of deliveries that became due.
     async fn meet(&self, vessel: &VesselName, host: &Host) -> Result<u64>;
 
     /// Makes acknowledged deliveries to vessels due again: those of one version, or of all versions that a directory

@@ -167,7 +167,8 @@ pub struct Receipt {
     /// The file on the vessel, as `directory/path`, that was moved or copied to make this file; `None` if the file was
     /// sent.
     pub made_from: Option<String>,
-    /// Bytes of this file that were moved or copied from `made_from`; `None` if there were none, or in an older ledger.
+    /// Bytes of this file that were moved or copied from `made_from`; `None` if there were none, or if an older program
+    /// recorded the delivery.
     pub saved_bytes: Option<u64>,
 }
 
@@ -231,15 +232,16 @@ pub struct DeliveryHistory {
     /// The file on the vessel, as `directory/path`, that was moved or copied to make this file; `None` if the file was
     /// sent.
     pub made_from: Option<String>,
-    /// Bytes of this file that were moved or copied from `made_from`; `None` if there were none, or in an older ledger.
+    /// Bytes of this file that were moved or copied from `made_from`; `None` if there were none, or if an older program
+    /// recorded the delivery.
     pub saved_bytes: Option<u64>,
 }
 
 /// The ledger's interface for people's queries.
 #[async_trait]
 pub trait Reports: Send + Sync {
-    /// Returns all sums. `today` is the time from which on retired files are counted, in milliseconds since 1970,
-    /// rounded down to 15 minutes.
+    /// Returns all sums. The sums of retired files begin at the time `today` (milliseconds since 1970), rounded down to
+    /// 15 minutes.
     async fn summary(&self, today: i64) -> Result<Summary>;
 
     /// Returns the shores that have leases, ordered by name. A ledger file has none.
@@ -247,12 +249,13 @@ pub trait Reports: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Returns parked deliveries, ordered by their numbers, so earlier recorded ones come first; at most `limit`.
+    /// Returns parked deliveries, ordered by number, at most `limit`. Deliveries that were recorded earlier have lower
+    /// numbers.
     async fn troubles(&self, limit: u32) -> Result<Vec<Trouble>>;
 
     /// Returns a page of a vessel's queue in the order of `stages`: at most `limit` deliveries, beginning at `from`, a
-    /// cursor that an earlier page with the same stages returned. Deliveries in queues that no stage names follow at
-    /// the end. If the filter selects put-off or parked deliveries, or versions, the deliveries are ordered by due time
+    /// cursor that an earlier page with the same stages returned. Deliveries in queues that belong to no stage come
+    /// last. If the filter selects put-off or parked deliveries, or versions, the deliveries are ordered by due time
     /// instead.
     async fn queue(
         &self,

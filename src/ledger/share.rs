@@ -74,7 +74,7 @@ fn share_kind(members: &[Member], has: &BTreeMap<Work, i64>, kind: &[&Work], sha
     shared.extend(kind.iter().zip(of).filter_map(|(work, at)| Some(((*work).clone(), members[at?].token))));
 }
 
-/// The score of a shore for a piece of work, which all hosts compute alike. The highest score wins.
+/// The score of a shore for a piece of work. All hosts compute the same score. The highest score wins.
 fn score(member: &Member, work: &Work) -> [u8; 8] {
     let digest = Sha256::new().chain_update(&member.name).chain_update([0]).chain_update(work.to_string()).finalize();
     std::array::from_fn(|at| digest[at])

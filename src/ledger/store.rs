@@ -83,14 +83,15 @@ pub trait Store:
     /// Returns the shore's id, which is generated with the ledger and never changes.
     fn instance(&self) -> InstanceId;
 
-    /// Returns why the ledger can't be used at the moment; `None` when it can. During an outage, all queries and
-    /// updates wait for its end, except those of [`Reports`].
+    /// Returns why the ledger can't be used at the moment; `None` when it can. During an outage, queries and updates
+    /// wait for its end, except those of [`Reports`], [`Self::beat`], [`Upkeep::probe`] and [`Shores::send_hints`].
     fn outage(&self) -> Option<Arc<Outage>> {
         None
     }
 
-    /// Waits until it is certain that no other process can use the ledger instead of this one, or do this handle's
-    /// work. Must be called right before a step that can't be undone: publishing, deleting, retiring.
+    /// Waits until it is certain that no other process can use the ledger instead of this process, and that no other
+    /// process can do this handle's work. Must be called right before a step that can't be undone: publishing,
+    /// deleting, retiring.
     ///
     /// # Errors
     /// [`LedgerError::TakenOver`] when another process has taken over the ledger; [`LedgerError::NotOurs`] when this
@@ -125,10 +126,11 @@ pub trait Store:
     /// acknowledged it. A `Skipped` version gets no deliveries, and remains the version that the path holds.
     async fn admit(&self, directory: &DirectoryName, versions: &[NewVersion], vessels: &[VesselName]) -> Result<()>;
 
-    /// Adjusts the open deliveries of a directory to `vessels`, the vessels that take it now, and to the current
-    /// places. Adds missing deliveries and supersedes deliveries to other vessels. When a vessel takes the directory
-    /// again, its superseded delivery is opened again and resumes after the bytes sent before. A version becomes
-    /// complete when none of its deliveries is open and at least one was acknowledged or has expired.
+    /// Adjusts the open deliveries of a directory to the vessels that take the directory now (`vessels`), and to the
+    /// current places. Adds missing deliveries and supersedes deliveries to other vessels. When a vessel takes the
+    /// directory again, the superseded deliveries to the vessel are opened again and resume after the bytes sent
+    /// before. A version becomes complete when none of its deliveries is open and at least one was acknowledged or has
+    /// expired.
     ///
     /// Runs in steps, so that other writers get their turn. Each step is atomic; when a call is interrupted, the next
     /// call repeats the missing steps.
@@ -137,9 +139,9 @@ pub trait Store:
     /// Returns the versions that a directory holds now (admitted and not retired), ordered by path.
     async fn current(&self, directory: &DirectoryName) -> Result<Vec<CurrentVersion>>;
 
-    /// Returns at most `limit` of the versions that a directory holds now, those after the path `after`, or the first
-    /// ones. They are ordered by path, except that the store may order long paths with the same beginning differently.
-    /// To continue, pass the path of the last version as `after`.
+    /// Returns the versions that a directory holds now, at most `limit`, beginning after the path `after`, or with the
+    /// first path if `after` is `None`. The versions are ordered by path, except that the store may order long paths
+    /// with the same beginning differently. To continue, pass the path of the last version as `after`.
     async fn current_after(
         &self,
         directory: &DirectoryName,
@@ -150,14 +152,14 @@ pub trait Store:
     /// Returns the versions that `paths` hold now, in no particular order.
     async fn current_at(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<CurrentVersion>>;
 
-    /// Returns the versions that the paths below the paths `above` hold now, each once, ordered by path.
+    /// Returns the versions that are current below any of the paths `above`, each version once, ordered by path.
     async fn current_below(&self, directory: &DirectoryName, above: &[RelPath]) -> Result<Vec<CurrentVersion>>;
 
     /// Returns the number of paths of a directory that hold a version now.
     async fn count_current(&self, directory: &DirectoryName) -> Result<u64>;
 
-    /// Returns earlier versions of this version's path that a vessel may hold, newest first, at most 64. These are
-    /// versions with a delivery to the place where this version would go now.
+    /// Returns the predecessors of `version` that a vessel may hold, newest first, at most 64. These are earlier
+    /// versions of the same path with a delivery to the place to which `version` would be delivered now.
     async fn held_before(&self, version: VersionId, vessel: &VesselName) -> Result<Vec<HeldVersion>>;
 
     /// Returns whether a delivery to the vessel is open for any path below `above`.
@@ -209,7 +211,7 @@ pub trait Store:
     async fn hashed(&self, version: VersionId, digest: &Digest) -> Result<()>;
 
     /// Records the signature of a version that is about to be acknowledged. Deletes the signature of an earlier version
-    /// of the path unless it is the last version that some vessel received.
+    /// of the path unless that version is the last one that some vessel received.
     async fn keep_signature_of(&self, version: &Version, signature: &Signature) -> Result<()>;
 
     /// Returns the signature of a version; `None` when no signature was recorded.
@@ -236,11 +238,12 @@ pub trait Store:
     async fn retry(&self, deliveries: &[DeliveryId]) -> Result<()>;
 
     /// Marks a version as forgotten: its path still holds the version, but the version is sent to no vessel and never
-    /// retires, until the file changes. Returns `false` when the version has ended or every vessel has it.
+    /// retires, until the file changes. Returns `false` when the version has ended, is complete or was already
+    /// forgotten.
     async fn forget(&self, version: VersionId) -> Result<bool>;
 
-    /// Marks all versions of a directory as forgotten (see [`Store::forget`]), even if the directory is not configured.
-    /// Returns the number of marked versions.
+    /// Marks all incomplete versions that a directory holds now as forgotten (see [`Store::forget`]), even if the
+    /// directory is not configured. Returns the number of marked versions.
     async fn forget_all(&self, directory: &DirectoryName) -> Result<u64>;
 
     /// Records that a vessel is paused, or with `None` that it is no longer paused.

@@ -50,8 +50,8 @@ pub trait Upkeep: Send + Sync {
     /// Records the paths of sources below `processed/` if they differ from the paths of their versions.
     async fn moved_to(&self, names: &[(VersionId, RelPath)]) -> Result<()>;
 
-    /// Returns the files of a directory that are retired already or can still be retired. Each call goes through the next
-    /// versions after `after`, a limited number of them.
+    /// Returns the files of a directory that are retired already or can still be retired. Each call examines a limited
+    /// number of versions, beginning after `after`.
     async fn retirees(&self, directory: &DirectoryName, after: VersionId) -> Result<Step<Vec<Retiree>>>;
 
     /// Removes versions that ended before `ended_before` (milliseconds since 1970), with the receipts of their

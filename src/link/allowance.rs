@@ -1,9 +1,9 @@
 //! The number of bytes that may still be sent over a way (one SSH route to a vessel): its budgets, compared with the
 //! bytes on the link.
 //!
-//! Written bytes wait in windows and buffers before they reach the link. So the sum also counts written bytes that are
-//! not acknowledged yet, and allowed bytes that still wait for their turn on a channel. Near the end of a budget, each
-//! write therefore waits until the earlier ones are acknowledged, and no write exceeds the budget.
+//! Written bytes wait in windows and buffers before they reach the link. So the comparison also counts written bytes
+//! that are not acknowledged yet, and allowed bytes that still wait for their turn on a channel. Near the end of a
+//! budget, each write therefore waits until the earlier ones are acknowledged, and no write exceeds the budget.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -74,8 +74,9 @@ impl Allowed {
     }
 }
 
-/// A write that all budgets have allowed. Keep it until the bytes were passed to a channel, which counts them until
-/// they are acknowledged. If no channel counts them, keep it until they have arrived.
+/// A write that all budgets have allowed. Keep this value until the bytes were passed to a channel; the channel then
+/// counts the bytes until they are acknowledged. If no channel counts the bytes, keep this value until they have
+/// arrived.
 #[derive(Default)]
 pub(crate) struct InHand(Option<Allowed>);
 
@@ -162,8 +163,9 @@ impl Purse {
         reserve.map_or(Part::Whole, Part::BeforeReserve)
     }
 
-    /// Allows a write if it fits into the budget together with all unacknowledged bytes and all allowed writes. If it
-    /// does not fit although there are none, marks this part of the budget as spent.
+    /// Allows a write if it fits into the budget together with all unacknowledged bytes and all allowed writes. If the
+    /// write alone does not fit, marks this part of the budget as spent once no other bytes are unacknowledged or
+    /// allowed.
     fn allows(&self, part: Part, bytes: u64, allowed: &Allowed) -> Answer {
         let used = self.used();
         let mut state = self.state();

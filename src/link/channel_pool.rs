@@ -18,8 +18,8 @@ use crate::transport::SftpChannel;
 
 /// Maximum number of connections with `Connections = auto`.
 pub(super) const MOST: usize = 8;
-/// Initial and minimum window of a channel in bytes where queues are kept short: two writes. Sending it takes four seconds
-/// at 128 kbit/s.
+/// Initial and minimum window of a channel in bytes where queues are kept short: two writes. Sending one window takes
+/// four seconds at 128 kbit/s.
 pub(super) const FIRST_SHORT: usize = 64 << 10;
 /// Further connections are opened only if at least this many bytes are left to send.
 pub(crate) const WORTH_BYTES: u64 = 4 << 20;
@@ -54,7 +54,7 @@ pub(crate) struct ChannelPool {
     opening: Mutex<HashMap<usize, u64>>,
 }
 
-/// The bytes of a part that is being opened on the way with a number. They count until this is dropped.
+/// The bytes of a part that is being opened, with the number of its way. The bytes count until this value is dropped.
 pub(crate) struct Opening<'a>(&'a ChannelPool, usize, u64);
 
 impl Drop for Opening<'_> {
@@ -137,7 +137,7 @@ impl ChannelPool {
         self.channels.borrow().len()
     }
 
-    /// Returns the number of channels on the way with a number.
+    /// Returns the number of channels on the way with the number `route`.
     pub(super) fn count_on(&self, route: usize) -> usize {
         self.channels.borrow().iter().filter(|channel| channel.route() == route).count()
     }
@@ -152,7 +152,7 @@ impl ChannelPool {
         }
     }
 
-    /// Aborts all connections on the way with a number, and removes them.
+    /// Aborts all connections on the way with the number `route`, and removes them.
     pub(super) fn abandon_route(&self, route: usize) {
         self.channels.send_if_modified(|channels| {
             let before = channels.len();
@@ -176,21 +176,21 @@ impl ChannelPool {
         self.opening.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Announces that a part of so many bytes is being opened on a channel.
+    /// Announces that a part of `bytes` bytes is being opened on a channel.
     pub(crate) fn begin_opening(&self, channel: &SftpChannel, bytes: u64) -> Opening<'_> {
         let route = channel.route();
         *self.opening().entry(route).or_default() += bytes;
         Opening(self, route, bytes)
     }
 
-    /// Notes the rate of the way with a number, in bytes per second.
+    /// Notes the rate of the way with the number `route`, in bytes per second.
     pub(super) fn note_rate(&self, route: usize, rate: f64) {
         self.rates().insert(route, rate);
     }
 
-    /// Returns whether a channel should take another piece of a file, of which `left` bytes are still to be sent. `false` if
-    /// the other ways would deliver all these bytes sooner; always `true` if only one way is in use. `carries` tells which
-    /// ways may carry the file.
+    /// Returns whether a channel should take another piece of a file with `left` unsent bytes. Returns `false` if the
+    /// other ways would deliver all these bytes sooner, and always `true` if only one way is in use. `carries` returns
+    /// whether a way may carry the file.
     pub(crate) fn is_in_time(&self, channel: &SftpChannel, left: u64, carries: impl Fn(usize) -> bool) -> bool {
         let route = channel.route();
         let channels = self.channels.borrow();
@@ -212,7 +212,7 @@ impl ChannelPool {
         own.is_in_time(&loads.into_values().collect::<Vec<_>>(), left)
     }
 
-    /// Returns the first channel of each live connection on the way with a number.
+    /// Returns the first channel of each live connection on the way with the number `route`.
     pub(super) fn each_connection_on(&self, route: usize) -> Vec<SftpChannel> {
         let channels = self.channels.borrow();
         let living = channels.iter().filter(|channel| channel.route() == route && !channel.is_lost());
@@ -226,7 +226,7 @@ impl ChannelPool {
         self.connections_on(0)
     }
 
-    /// Returns the number of live connections on the way with a number.
+    /// Returns the number of live connections on the way with the number `route`.
     pub(super) fn connections_on(&self, route: usize) -> usize {
         self.each_connection_on(route).len()
     }
@@ -243,8 +243,8 @@ impl ChannelPool {
         living.min_by_key(|channel| channel.unanswered_bytes()).unwrap_or(&channels[0]).clone()
     }
 
-    /// Sets whether few bytes may queue on the connections, because files with priorities share them. On a short path,
-    /// queues are short anyway.
+    /// Sets whether only few bytes may queue on the connections, because files with priorities share them. This has no
+    /// effect on a short path, where queues are short anyway.
     pub(crate) fn keep_short_queues(&self, short: bool) {
         let channels = self.channels.borrow();
         let short = short && channels[0].round_trip() >= LONG;
@@ -260,8 +260,8 @@ impl ChannelPool {
     }
 
     /// Returns whether a channel may carry bytes of large files. Where queues are kept short, only one channel of each
-    /// connection may (all if the server's windows are small), and the first connection carries only small files and
-    /// requests as soon as there is another one.
+    /// connection may carry them, or all channels if the server's windows are small. As soon as the session's own way
+    /// has another connection, the first connection carries only small files and requests.
     pub(crate) fn carries_large_files(&self, channel: &SftpChannel) -> bool {
         if !self.keeps_short_queues() {
             return true;
@@ -285,7 +285,7 @@ impl ChannelPool {
         }
     }
 
-    /// Waits until no channel uses the way with a number; forever for the session's own way.
+    /// Waits until no channel uses the way with the number `route`; never returns for the session's own way.
     pub(crate) async fn ends(&self, route: usize) {
         let gone = |channels: &Vec<SftpChannel>| channels.iter().all(|channel| channel.route() != route);
         if route == 0 || self.channels.subscribe().wait_for(gone).await.is_err() {
@@ -305,7 +305,7 @@ impl ChannelPool {
         self.channels.borrow().iter().filter(|channel| !channel.is_lost()).map(SftpChannel::unanswered_bytes).sum()
     }
 
-    /// Returns how many bytes were sent over the way with a number and not yet answered.
+    /// Returns how many bytes were sent over the way with the number `route` and not yet answered.
     pub(crate) fn unanswered_on(&self, route: usize) -> u64 {
         let channels = self.channels.borrow();
         let living = channels.iter().filter(|channel| channel.route() == route && !channel.is_lost());
@@ -317,7 +317,7 @@ impl ChannelPool {
         self.channels.borrow().iter().map(SftpChannel::answered_bytes).sum()
     }
 
-    /// Returns how many bytes the vessel has acknowledged on the current channels of the way with a number.
+    /// Returns how many bytes the vessel has acknowledged on the current channels of the way with the number `route`.
     pub(super) fn answered_on(&self, route: usize) -> u64 {
         let channels = self.channels.borrow();
         channels.iter().filter(|channel| channel.route() == route).map(SftpChannel::answered_bytes).sum()
@@ -334,8 +334,8 @@ impl ChannelPool {
             && self.left() as f64 > rate * WORTH_A_SPARE.as_secs_f64()
     }
 
-    /// Returns whether small files should get a connection of their own: the path is long, enough bytes are left to send,
-    /// and the settings allow another connection.
+    /// Returns whether small files should get a connection of their own: the path is long, enough bytes are left to
+    /// send, and the settings allow another connection.
     pub(crate) fn is_connection_beside_worth_it(&self, vessel: &settings::Vessel) -> bool {
         self.channels.borrow()[0].round_trip() >= LONG
             && self.connections() < most(vessel.connections)

@@ -130,8 +130,8 @@ impl CommandBatcher {
 
 /// From this number of collected questions on, flushing whole file systems is cheaper than flushing each path.
 const MANY: usize = 4;
-/// Maximum time for flushing whole file systems. If it takes longer, they have much other data to write, and this
-/// connection flushes only single paths from then on.
+/// Maximum time for flushing whole file systems. If the flush takes longer, the file systems have much other data to
+/// write, and this connection flushes only single paths from then on.
 const SLOW_FLUSH: Duration = Duration::from_secs(3);
 
 struct Runner {
@@ -188,8 +188,8 @@ impl Runner {
         }
     }
 
-    /// Flushes all paths with one command. If that fails, flushes each by itself, because one path that can't be opened
-    /// fails the whole command. Returns the paths that can't be flushed.
+    /// Flushes all paths with one command. If the command fails, flushes each path by itself, because a single path
+    /// that can't be opened makes the whole command fail. Returns the paths that can't be flushed.
     async fn flush_each<'a>(&self, paths: BTreeSet<&'a RemotePath>) -> Result<BTreeSet<&'a RemotePath>, RemoteError> {
         let mut failed = BTreeSet::new();
         if paths.is_empty() {

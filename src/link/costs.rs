@@ -2,8 +2,8 @@
 //!
 //! Deliveries run concurrently on the same connections, and only the sum of a connection's bytes is known. So the bytes
 //! on the link while deliveries run are divided among them by weight: the bytes that each one wrote in that time, plus
-//! [`REQUESTS`] bytes for its requests and answers. A delivery that runs alone gets all bytes of its time. Bytes on the
-//! link while no delivery runs, such as those of a login, are assigned to none.
+//! [`REQUESTS`] bytes for its requests and answers. A delivery that runs alone gets all bytes on the link meanwhile.
+//! Bytes on the link while no delivery runs, such as those of a login, are assigned to none.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -20,7 +20,7 @@ const FRESH: Duration = Duration::from_millis(10);
 
 /// The costs of the deliveries of one session that are not in the ledger yet.
 pub(crate) struct Costs {
-    /// The meters of the ways that are used, the session's own way first. None for a vessel that is not reached over a
+    /// The meters of the ways that are used, the session's own way first. Empty for a vessel that is not reached over a
     /// link.
     meters: Vec<LinkMeter>,
     state: Mutex<State>,

@@ -1,4 +1,5 @@
-//! The order in which a session uploads large files: one after the other for each priority, without a pause between them.
+//! The order in which a session uploads large files: for each priority, one file after the other, without a pause
+//! between them.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard};
@@ -13,7 +14,7 @@ use crate::settings::Priority;
 pub(crate) struct LargeUploads {
     /// One for each priority, held by the file whose turn it is.
     turns: [sync::Mutex<()>; Priority::ALL.len()],
-    /// Running deliveries whose bytes are all on the way, or with the vessel.
+    /// Running deliveries of which no byte is left to send.
     sent: Mutex<HashSet<DeliveryId>>,
     has_sent: Notify,
 }
@@ -26,8 +27,8 @@ pub(crate) struct UploadTurn<'a> {
 }
 
 impl UploadTurn<'_> {
-    /// Lets the next file begin, because no byte of this one is left to send. Waiting for the answers would leave the link
-    /// idle for a round trip.
+    /// Lets the next file begin, because no byte of this one is left to send. Waiting for the answers would leave the
+    /// link idle for a round trip.
     pub(crate) fn pass_on(&self) {
         let turn = self.turn.lock().expect("no code panics while it holds this lock").take();
         if turn.is_some() {

@@ -97,8 +97,8 @@ impl LateFiles {
     }
 
     /// Adds the assembly of an earlier attempt of a delivery. When it is due, it is removed if it is empty. Does
-    /// nothing later than [`ON_THE_WAY`] after the session began, because requests of earlier connections can no longer
-    /// arrive then.
+    /// nothing once [`ON_THE_WAY`] has passed since the session began, because requests of earlier connections can no
+    /// longer arrive then.
     pub(crate) fn add_empty(&self, delivery: DeliveryId, assembly: RemotePath) {
         if self.began.elapsed() < ON_THE_WAY {
             self.add(delivery, Which::Empty, [assembly]);

@@ -88,7 +88,7 @@ pub(crate) fn probe_beside(assembly: &RemotePath) -> RemotePath {
 }
 
 /// Returns the path of the assembly that the loop in the vessel's shell uses. It differs from the path that is used
-/// over SFTP, so that a loop that was given up can't publish a file that is being written over SFTP.
+/// over SFTP. Otherwise an abandoned loop could publish a file that is still being written over SFTP.
 pub(crate) fn loop_assembly(assembly: &RemotePath) -> RemotePath {
     name_beside(assembly, LOOP)
 }

@@ -26,8 +26,8 @@ pub(super) struct Tick {
     pub(super) round_trip: Duration,
 }
 
-/// Minimum number of bytes delivered per shortest round trip for a judgement of the path. With fewer, packets travel in
-/// bursts whose rate is not meaningful, and the usual queue is long compared with the bytes in flight.
+/// The path is judged only if at least this many bytes are delivered per shortest round trip. With fewer, packets
+/// travel in bursts whose rate is not meaningful, and the usual queue is long compared with the bytes in flight.
 const LEAST: f64 = 400e3;
 /// A path counts as full when more than `LOSSY` of the bytes of a round trip were lost, and the rate grew by less than
 /// the factor `GROWS`. Losses for other reasons are rarer. A longer round trip alone is not evidence, because a busy
@@ -39,8 +39,8 @@ const GROWS: f64 = 1.25;
 const QUEUE_SHARE: f64 = 0.06;
 const QUEUE: Duration = Duration::from_millis(15);
 const IN_A_ROW: u32 = 2;
-/// The share of the highest rate at which a full path is used: while its queue drains, most of the time, and during a
-/// probe for a higher rate.
+/// Shares of the highest rate at which a full path is used: `DRAIN` while its queue drains, `CRUISE` most of the time,
+/// and `PROBE` during a probe for a higher rate.
 const DRAIN: f64 = 0.85;
 const CRUISE: f64 = 0.98;
 const PROBE: f64 = 1.25;
@@ -52,8 +52,8 @@ const PAUSE: u32 = 8;
 const LONGEST_PAUSE: u32 = 64;
 /// A probe has found a faster path when the rate grew by this factor.
 const FOUND: f64 = 1.08;
-/// Shares of a remembered rate: the limit until the rate is checked, and the rates from which on it counts as checked
-/// and as confirmed.
+/// Shares of a remembered rate. Until the rate is checked, the limit is `UNCHECKED` of it. The rate counts as checked
+/// when data arrives at `CHECKED` of it, and as confirmed at `CONFIRMED` of it.
 const UNCHECKED: f64 = 0.5;
 const CHECKED: f64 = 0.4;
 const CONFIRMED: f64 = 0.9;
@@ -62,8 +62,8 @@ const CONFIRMED: f64 = 0.9;
 enum Phase {
     /// The rate of the path is unknown.
     Free,
-    /// The path carried this rate in an earlier session. `checked` tells whether data has now arrived at [`CHECKED`] of
-    /// it.
+    /// The path carried this rate in an earlier session. `checked` is `true` once data has arrived at [`CHECKED`] of
+    /// this rate in this session.
     Resumed { rate: f64, checked: bool },
     /// The path is full.
     Held,
@@ -81,7 +81,7 @@ pub(super) struct Pace {
     rounds: VecDeque<f64>,
     /// The rate of the last complete round trip with enough to send, to which the current rate is compared.
     before: f64,
-    /// The share of the highest rate that is in use, and the number of round trips for which it stays.
+    /// The current share of the highest rate, and the number of round trips for which this share still applies.
     share: f64,
     left: u32,
     pause: u32,
@@ -230,7 +230,8 @@ fn rate_of<'a>(ticks: impl Iterator<Item = &'a Tick>) -> f64 {
     bytes / f64::max(seconds, 0.001)
 }
 
-/// Divides a rate among connections. Each one gets at most the rate that it can use; the others share the rest.
+/// Divides a rate among connections. Each one gets an equal share. If a connection can use only less, the others share
+/// the difference; what none can use yet is divided equally among all.
 pub(super) fn divide(rate: f64, wanted: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|one, other| wanted[*one].total_cmp(&wanted[*other]));
@@ -240,7 +241,7 @@ pub(super) fn divide(rate: f64, wanted: &[f64]) -> Vec<f64> {
         shares[at] = share.min(wanted[at]);
         left -= shares[at];
     }
-    // If a rest is left, all get an equal part of it, so that each can grow.
+    // What no connection can use yet is divided equally among all, so that each can grow.
     let spare = left.max(0.0) / wanted.len().max(1) as f64;
     shares.iter().map(|share| share + spare).collect()
 }

@@ -21,7 +21,7 @@ const GROWTH: f64 = 3.0;
 /// Acknowledged bytes are averaged over this many round trips, but over at least `SHORTEST_ANSWERS`.
 const ANSWERS: u32 = 4;
 const SHORTEST_ANSWERS: Duration = Duration::from_secs(1);
-/// Number of round trips over which a lower rate of a connection is averaged, because it may only be a pause.
+/// If the rate of a connection falls, it is averaged over this many round trips, because the fall may only be a pause.
 const FORGOTTEN: f64 = 8.0;
 /// Bytes that a connection sends in its first round trip.
 const BEGINNING: f64 = 15e3;
@@ -103,7 +103,7 @@ pub(super) async fn hold(channels: &ChannelPool, vessel: &impl Display, route: u
     loop {
         channels.wait_for_work(WORTH).await;
         meet(channels, route, &mut members);
-        // Drops the counts from before, when little was sent, because they show nothing about the path.
+        // Drops the counts of the time in which little was sent, because they show nothing about the path.
         look(&mut members, LONG);
         while channels.left() > 0 {
             let round_trip = shortest(&members).unwrap_or(LONG);
@@ -161,7 +161,7 @@ fn look(members: &mut [Member], took: Duration) -> Tick {
 }
 
 /// Divides the rate among the connections, and limits the windows of their channels. Without a rate limit, limits only
-/// the windows where queues are kept short.
+/// the windows, and these only where queues are kept short.
 fn apply(limit: Option<f64>, (channels, route): (&ChannelPool, usize), members: &[Member], tick: Tick) {
     let mut all = channels.subscribe().borrow().clone();
     all.retain(|channel| channel.route() == route);

@@ -1,5 +1,5 @@
-//! Another way to the vessel that carries large files at the same time (`Together`): its connections are in the pool of the
-//! session as long as the way works and there is something to send.
+//! Sends large files over another way to the vessel, in parallel to the session's own way (`Together`). The connections
+//! of the other way are in the session's pool as long as this way works and there is something to send.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,16 @@ use super::tending::Tending;
 use crate::settings::Priority;
 use crate::transport::SftpChannel;
 
-/// Bytes of large files left to send from which the way is used.
+/// The way is used once at least this many bytes of large files are left to send.
 const WORTH: u64 = 256 << 10;
 /// Interval between checks whether the way works and may be used.
 const LOOK: Duration = Duration::from_millis(250);
-/// The pause after the way could not be used, doubled with each failure up to the longest one.
+/// Pause before the way is tried again. It doubles each time, up to `LONGEST_PAUSE`, and returns to `PAUSE` after the
+/// way was in use for longer than `LONGEST_PAUSE`.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
-/// Maximum time without a packet while requests are unanswered: some round trips, within these bounds.
+/// While requests are unanswered, the way counts as failed if no packet arrives for `ROUND_TRIPS` round trips, but at
+/// least for `SHORTEST` and at most for `LONGEST`.
 const ROUND_TRIPS: u32 = 3;
 const SHORTEST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(6);
@@ -73,7 +75,8 @@ fn is_open(link: &Link, route: usize) -> bool {
         && Priority::ALL.into_iter().any(|priority| link.carries(route, priority))
 }
 
-/// Uses the way until it fails, may not be used any more, or is idle (`None`). Returns why it ended.
+/// Uses the way until it fails, may not be used any more, or was idle for [`IDLE`]. Returns why the use ended; `None`
+/// if the way was idle.
 async fn carry(channels: &ChannelPool, link: &Link, route: usize, first: SftpChannel) -> Option<String> {
     let (settings, _) = &link.parallel[route - 1];
     first.set_route(route);

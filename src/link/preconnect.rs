@@ -11,7 +11,8 @@ use crate::settings::Connections;
 use crate::transport::{Follow, SftpChannel};
 
 /// Opens further connections in parallel to the connection that `follow` observes, if the path turns out to be long.
-/// First waits for `enough`, which completes when there are enough bytes to send to justify further connections.
+/// Before opening them, waits for `enough`, which completes when there are enough bytes to send to justify further
+/// connections.
 ///
 /// `remembered` is the rate of the path in an earlier session.
 pub(crate) async fn begin(
@@ -38,7 +39,8 @@ pub(crate) async fn begin(
             channel.inspect_err(|e| tracing::debug!(vessel = %settings.name, "Cannot open a connection: {e}")).ok()
         }))
     };
-    // Without a remembered rate, `further` is only a guess, so at most `LOGGING_IN` - 1 connections are opened.
+    // Without a remembered rate, opens at most `LOGGING_IN` - 1 connections: with `Connections = auto`, `further` is
+    // then only a guess.
     let most = if remembered.is_some() { further } else { LOGGING_IN - 1 };
     (0..further.min(most)).map(begin).collect()
 }

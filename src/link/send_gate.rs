@@ -1,8 +1,8 @@
 //! Decides which deliveries of a session may send their next bytes: those with the highest priority first, and none
 //! from a closed directory (see [`SendRules::closed`]).
 //!
-//! Every write asks the gate first, so a file with a higher priority preempts the others at their next write, where
-//! they continue afterwards. The delivery that has waited longest gets 5 % of the bytes.
+//! Every write asks the gate first. So a file with a higher priority preempts the others at their next write;
+//! afterwards, they continue with that write. The delivery that has waited longest gets 5 % of the bytes.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -15,8 +15,9 @@ use crate::names::DirectoryName;
 use crate::records::{Version, VersionId};
 use crate::settings::Priority;
 
-/// Time after a write during which lower priorities still wait: longer than the pause between two writes of a file, but
-/// so short that a delivery that is slow for other reasons than the link doesn't delay the others.
+/// How long lower priorities still wait after a write. This is longer than the pause between two writes of a file. But
+/// it is short, so that a delivery does not delay the others when something other than the link slows that delivery
+/// down.
 const LINGER: Duration = Duration::from_millis(30);
 /// Number of bytes that the longest waiting sender may send for each byte that others send: 5 % of all bytes.
 const SHARE: f64 = 1.0 / 19.0;
@@ -152,7 +153,8 @@ impl SendGate {
         changed.await;
     }
 
-    /// Waits until at least one delivery was stopped before its next write, and returns the versions of all that were.
+    /// Waits until at least one delivery was stopped before its next write, and returns the versions of all stopped
+    /// deliveries.
     pub(crate) async fn stopped(&self) -> Vec<VersionId> {
         loop {
             let stopped = std::mem::take(&mut *self.stopped.lock().unwrap_or_else(PoisonError::into_inner));

@@ -33,19 +33,20 @@ use crate::transport::{
 };
 
 /// Number of sent bytes from which a session counts as under way, so that other readers of the same files stop waiting
-/// for it. The servers and shells of many vessels on one host start one after the other.
+/// for it. A login alone is too early: if many vessels are on one host, their servers and shells start one after the
+/// other.
 const UNDER_WAY: u64 = 8 << 20;
 /// Smallest size of a write below a rate limit, in bytes.
 const LEAST_WRITE: u64 = 8 << 10;
 
-/// The right to pass bytes to a channel, within the budgets. To be kept until they were passed.
+/// The right to pass bytes to a channel, within the budgets. Keep this value until the bytes were passed.
 pub(crate) struct Sending<'a> {
     _turn: SendTurn<'a>,
     in_hand: InHand,
 }
 
 impl Sending<'_> {
-    /// Ends the turn of a write whose bytes no SFTP channel counts. The result is to be kept until they have arrived.
+    /// Ends the turn of a write whose bytes no SFTP channel counts. Keep the result until the bytes have arrived.
     pub(crate) fn end_turn(self) -> InHand {
         self.in_hand
     }
@@ -60,8 +61,8 @@ pub(crate) struct Link {
     pub(crate) instance: InstanceId,
     /// The limits of the way that the session uses.
     pub(crate) way: Limits,
-    /// Other ways that large files go over at the same time, with the vessel's settings over each. The numbers of these
-    /// ways, which the channels tell, begin with 1.
+    /// Other ways over which large files are sent in parallel, each with the vessel's settings for this way. These ways
+    /// are numbered from 1; see [`SftpChannel::route`].
     pub(crate) parallel: Vec<(Arc<settings::Vessel>, Limits)>,
     /// Receiver of events.
     pub(crate) monitor: Arc<dyn Monitor>,
@@ -83,13 +84,13 @@ pub(crate) struct Limits {
 }
 
 impl Link {
-    /// Returns the limits of the way with a number.
+    /// Returns the limits of the way with the number `route`.
     pub(crate) fn route(&self, route: usize) -> &Limits {
         let parallel = route.checked_sub(1).and_then(|at| self.parallel.get(at));
         parallel.map_or(&self.way, |(_, limits)| limits)
     }
 
-    /// Returns whether the way with a number may carry files of a priority now, as far as its link and its budgets decide.
+    /// Returns whether the link and the budgets of the way with the number `route` allow files of a priority now.
     pub(crate) fn carries(&self, route: usize, priority: Priority) -> bool {
         let settings = route.checked_sub(1).and_then(|at| self.parallel.get(at)).map_or(&self.settings, |(it, _)| it);
         let allowance = &self.route(route).allowance;
@@ -98,8 +99,8 @@ impl Link {
     }
 }
 
-/// The state of one session with a vessel: its main connection, the channels of all its connections, and facts about the
-/// vessel and the files that the session created there.
+/// The state of one session with a vessel: its main connection, the channels of all its connections, and facts about
+/// the vessel and the files that the session created there.
 pub(crate) struct Session {
     pub(crate) link: Link,
     pub(crate) remote: Remote,
@@ -144,8 +145,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// `path.0`: connections that were begun before this session was ready. `path.1`: the rate that was measured on the same
-    /// network path in an earlier session.
+    /// `path.0`: connections that were begun before this session was ready. `path.1`: the rate that was measured on the
+    /// same network path in an earlier session.
     pub(crate) fn new(
         link: Link,
         remote: Remote,
@@ -181,8 +182,8 @@ impl Session {
         }
     }
 
-    /// Runs a step of a delivery that changes what has a final name on the vessel. If it is dropped, or its answer is lost,
-    /// the change counts as unanswered.
+    /// Runs a step of a delivery: a change of a final name on the vessel. If the step is dropped, or its answer is
+    /// lost, the change counts as unanswered.
     pub(crate) async fn change<T>(
         &self,
         delivery: DeliveryId,
@@ -318,8 +319,8 @@ impl Session {
         }
     }
 
-    /// Waits until this many bytes of a version may be sent over the way with the number `route`; never returns once the
-    /// session is about to end.
+    /// Waits until this many bytes of a version may be sent over the way with the number `route`; never returns once
+    /// the session is about to end.
     pub(crate) async fn may_send(&self, version: &Version, bytes: u64, route: usize) -> Sending<'_> {
         match self.resting.run_until_cancelled(self.may_finish(version, bytes, route)).await {
             Some(sending) => sending,
@@ -347,13 +348,14 @@ impl Session {
         }
     }
 
-    /// Returns whether a channel may carry bytes of a version, which is a large file.
+    /// Returns whether a channel may carry bytes of a version that is a large file.
     pub(crate) fn carries(&self, channel: &SftpChannel, version: &Version) -> bool {
         let is_allowed = || self.link.carries(channel.route(), self.gate.priority_of(&version.directory));
         self.channels.carries_large_files(channel) && (channel.route() == 0 || is_allowed())
     }
 
-    /// Returns whether a channel should take another piece of a version's file, of which `left` bytes are still to be sent.
+    /// Returns whether a channel should take another piece of a version's file. `left` is the number of unsent bytes of
+    /// the file.
     pub(crate) fn is_in_time(&self, channel: &SftpChannel, version: &Version, left: u64) -> bool {
         let priority = self.gate.priority_of(&version.directory);
         self.channels.is_in_time(channel, left, |route| route == 0 || self.link.carries(route, priority))
@@ -372,8 +374,8 @@ impl Session {
         rate.map_or(most, |rate| most.min((rate / 8).max(LEAST_WRITE)))
     }
 
-    /// Waits until this many bytes of a version may be read back; never returns once the session is about to end. The
-    /// result is to be kept until they have arrived.
+    /// Waits until this many bytes of a version may be read back; never returns once the session is about to end. Keep
+    /// the result until the bytes have arrived.
     pub(crate) async fn may_receive(&self, version: &Version, bytes: u64) -> InHand {
         let priority = self.gate.priority_of(&version.directory);
         let taking = async {
@@ -390,8 +392,8 @@ impl Session {
         }
     }
 
-    /// Takes over the knowledge of an earlier session with the same host and account, so that a session that continues
-    /// its work on another connection need not acquire it again.
+    /// Takes over what an earlier session found out about the same host and account. This session continues the earlier
+    /// session's work on another connection, and need not find these facts out again.
     pub(crate) async fn continue_after(&self, earlier: &Self) {
         if self.remote.host_key() != earlier.remote.host_key() || self.remote.host_key().is_none() {
             return;

@@ -18,7 +18,7 @@ pub(crate) const MOST_BYTES: u64 = 1 << 20;
 /// Maximum number of files, and of bytes, that are in flight to the loop. Further files wait.
 const FILES: usize = 128;
 const BYTES: usize = 1 << 20;
-/// About the time that the vessel's processes need for one file in the loop, and the number of round trips that the
+/// Approximate time that the vessel's processes need for one file in the loop, and the number of round trips that the
 /// loop saves. If the processes for all files take longer than the saved round trips, the files are sent over SFTP,
 /// which needs few processes.
 const EACH: Duration = Duration::from_millis(5);
@@ -26,8 +26,8 @@ const SAVED: u32 = 5;
 
 /// Interval between checks whether large files are being sent.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long the separate connection for small files is kept after the last large file, and the pause after it could not
-/// be opened.
+/// How long the separate connection for small files is kept after the last large file, and the pause before it is
+/// opened again after a failure.
 const REST: Duration = Duration::from_secs(60);
 
 /// The loop of one session, started once.
@@ -39,8 +39,8 @@ pub(crate) struct LoopSlot {
     bytes: Semaphore,
     /// The number of small files that are being delivered.
     running: AtomicUsize,
-    /// Held while the loop asks whether a file may be published. Files for directories that are not checked yet wait
-    /// for the result.
+    /// Held while the place of a directory on the vessel is checked; the loop waits for the result before it publishes
+    /// a file there. Meanwhile, other files for unchecked directories wait.
     pub(crate) asking: Mutex<()>,
 }
 
@@ -94,7 +94,7 @@ impl LoopSlot {
         self.running.store(files, Ordering::Relaxed);
     }
 
-    /// Returns whether so many small files are being delivered that SFTP is faster, and the settings allow it.
+    /// Returns whether so many small files are being delivered that SFTP is faster, and the settings allow SFTP.
     pub(crate) fn are_too_many(&self, remote: &Remote, vessel: &Vessel) -> bool {
         let worth = remote.main_channel().round_trip().max(LONG) * SAVED;
         vessel.small_files != SmallFiles::Shell

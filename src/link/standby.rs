@@ -27,8 +27,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_secs(60);
 
 /// Opens a replacement connection whenever the vessel stops responding, until the vessel responds again. Returns the
-/// first replacement that works. Opens none if the session has sent nothing, because a replacement would work no
-/// better, unless the vessel has dialled in again. Sets `connecting` while a replacement is being opened.
+/// first replacement that works. Opens none if the session has sent nothing and the vessel has not dialled in again,
+/// because a replacement would then work no better. Sets `connecting` while a replacement is being opened.
 pub(crate) async fn replacement(session: &Session, connecting: &AtomicBool) -> Remote {
     let Link { settings, environment, .. } = &session.link;
     let alone = Lead::alone(Rank::replacement());

@@ -14,8 +14,8 @@ pub(crate) async fn prepare(remote: &Remote, vessel: &Vessel, instance: Instance
     let explain = async |error: RemoteError| {
         remote.explain(error, temp_dir, 0).await.fault_of_vessel(&format!("check TempDir of [Vessel {}]", vessel.name))
     };
-    // The requests are sent at once, which saves three round trips where TempDir is missing. An existing one stays as it
-    // is.
+    // The requests are sent at once, which saves three round trips where TempDir is missing. An existing TempDir is not
+    // changed.
     let (there, made, now) =
         tokio::join!(remote.look(temp_dir), remote.make_dir(temp_dir, 0o700), remote.look(temp_dir));
     let attrs = match there {

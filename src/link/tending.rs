@@ -18,8 +18,8 @@ use crate::records::PathRate;
 use crate::settings::{self, Connections};
 use crate::transport::{ConnectError, RoundTrip, SftpChannel, SshEnvironment};
 
-/// Without BBR, connections beyond four are opened only if sending the remaining bytes at the current rate takes at
-/// least this many round trips.
+/// Without BBR, when few bytes are left, connections beyond four are opened only if sending these bytes at the current
+/// rate takes at least this many round trips.
 const WORTH_ROUND_TRIPS: u32 = 30;
 /// Number of round trips that a new connection needs to reach its share of the bandwidth.
 const UP_TO_SPEED: u32 = 8;
@@ -33,7 +33,8 @@ pub(crate) const LOGGING_IN: usize = 4;
 /// the last connection may become very slow.
 const MOST_IN_FLIGHT: f64 = (2 << 20) as f64;
 /// From this round-trip time on, a BBR connection needs seconds to reach its full rate. So `TOGETHER` connections are
-/// begun early, or as soon as the first one has `RISING` bytes in flight.
+/// used: the further ones are opened while the first one logs in, or as soon as the first one has `RISING` bytes in
+/// flight.
 const VERY_LONG: Duration = Duration::from_millis(250);
 const TOGETHER: usize = 4;
 /// Number of further connections where queues are kept short, instead of `TOGETHER` - 1. BBR almost stops every ten
@@ -45,7 +46,8 @@ const RISING: f64 = (96 << 10) as f64;
 const GLANCE: Duration = Duration::from_millis(300);
 /// Minimum duration of a rate measurement.
 const MEASURE: Duration = Duration::from_millis(750);
-/// Pause after no more connections were possible or needed, and time for which idle connections are kept.
+/// How long no further connections are opened once no more are possible or needed; also how long idle connections are
+/// kept.
 const REST: Duration = Duration::from_secs(60);
 /// Maximum number of channels per connection, for servers with small windows and for servers with the window of
 /// OpenSSH. OpenSSH allows 10 sessions per connection, and the shells need some of them.
@@ -127,7 +129,7 @@ impl<'a> Tending<'a> {
     }
 
     /// Adds connections while there is enough to send. Returns `true` when no more connections are possible or needed,
-    /// and `false` if there was too little to send for [`REST`].
+    /// and `false` after [`REST`] with too little to send.
     async fn grow(&self) -> bool {
         let (most, fixed) = (most(self.vessel.connections), self.vessel.connections != Connections::Auto);
         let mut first_pass = true;
@@ -146,7 +148,8 @@ impl<'a> Tending<'a> {
             if !fixed && !self.is_long() {
                 return true;
             }
-            // Where queues are kept short, large files get a connection of their own, so that no request waits behind them.
+            // Where queues are kept short, large files get a connection of their own, so that no request waits behind
+            // them.
             if self.route == 0 && connections == 1 && self.channels.keeps_short_queues() {
                 self.connect(1).await;
                 if self.channels.connections_on(self.route) == 1 {
@@ -155,8 +158,8 @@ impl<'a> Tending<'a> {
                 continue;
             }
             let begun = self.begun_early(std::mem::take(&mut first_pass));
-            // More connections that begin at once would overflow a short queue. The first one doesn't count: it carries
-            // no large files.
+            // If more connections began at once, they would overflow a short queue. The first connection of way 0
+            // doesn't count, because it carries no large files.
             let begun = match self.channels.keeps_short_queues() {
                 true => begun.min((2 + SHORT_TOGETHER).saturating_sub(connections)),
                 false => begun,
@@ -180,9 +183,9 @@ impl<'a> Tending<'a> {
         }
     }
 
-    /// Returns how many connections are being opened already or, if more, how many are missing compared with an earlier
-    /// session. Only the first pass makes this comparison: later passes would reopen connections that were ready too
-    /// late.
+    /// Returns the larger of two numbers: how many connections are already being opened, and how many are missing
+    /// compared with an earlier session. Only the first pass makes this comparison: later passes would open connections
+    /// again that were dropped because they were ready too late.
     fn begun_early(&self, first_pass: bool) -> usize {
         let remembered = self.remembered().filter(|_| first_pass);
         let remembered = remembered.map_or(0, |path| path::connections(&path, MOST));
@@ -200,8 +203,8 @@ impl<'a> Tending<'a> {
     }
 
     /// Waits until the bytes in flight approach a channel's window. Returns `false` if all bytes were sent before that.
-    /// Two measurements in a row must agree, because bytes held up by a loss are acknowledged all at once. On a slow
-    /// path, further channels would only fill the path's queue.
+    /// Two measurements in a row must show this, because bytes delayed by a loss are acknowledged all at once. Waits,
+    /// because on a slow path further channels would only fill the path's queue.
     async fn rises(&self) -> bool {
         let mut rising = 0;
         while self.channels.left() > 0 && rising < 2 {
@@ -235,9 +238,9 @@ impl<'a> Tending<'a> {
     /// Returns how many connections to add without BBR, where losses reduce the rate of each connection. Measures the
     /// rate first if few bytes are left.
     async fn step_without_bbr(&self, connections: usize) -> usize {
-        // Measuring takes seconds, and on a long path the limits of one connection also apply to four. So if many bytes
-        // are left, all connections start at once; if fewer are left, the connections beyond four start only if sending
-        // the remaining bytes takes long.
+        // Measuring takes seconds, and on a long path each of four connections is as limited as a single one. So if
+        // many bytes are left, all connections start at once; if fewer are left, the connections beyond four start only
+        // if sending the remaining bytes takes long.
         let much = connections < FIRST_STEP || self.channels.left() > 2 * WORTH_BYTES;
         if !much && !self.is_worth_it(self.rate().await) {
             return 0;
@@ -261,7 +264,7 @@ impl<'a> Tending<'a> {
             tokio::time::sleep(REST / 12).await;
             self.channels.channels.send_if_modified(|channels| {
                 let before = channels.len();
-                // The first channel belongs to the session and ends with it.
+                // The first channel stays in the pool until the session or the way ends.
                 channels
                     .retain(|channel| *channel == self.first || channel.route() != self.route || !channel.is_lost());
                 channels.len() != before

@@ -1,8 +1,8 @@
 //! Tracks the deliveries that have requested a change of a final name on the vessel and have no answer yet.
 //!
 //! Such a request may still take effect after its connection was given up, even after a newer version was published
-//! over another connection. Until that is no longer possible, no other delivery may use the paths of the delivery that
-//! sent the request.
+//! over another connection. As long as that is possible, no other delivery may use the paths of the delivery that sent
+//! the request.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -23,7 +23,7 @@ const FRESH: Duration = Duration::from_millis(10);
 /// kilobytes.
 const LEAST_ROOM: u64 = 48 << 10;
 /// Maximum number of days with bytes that are kept in memory: enough for this month and, after a clock was set back,
-/// for the previous one. If the clock is ahead for a while, its wrong days displace only as many right ones.
+/// for the previous one. If the clock is ahead for a while, each wrong day displaces only one right day.
 const MOST_DAYS: u32 = 62;
 
 /// The vessel or the link whose bytes are summed.
@@ -150,8 +150,8 @@ impl LinkUsage {
         Ok(Self { book: Arc::new(Mutex::new(book)), ledger: ledger.clone() })
     }
 
-    /// Reads the sums again that other shores change: those of the links, and those of `vessels`, which this shore now
-    /// takes over. All bytes that the previous shore was allowed to send to such a vessel count as used.
+    /// Reads again the sums that other shores change: those of the links, and those of `vessels`, which this shore now
+    /// takes over. All bytes that the previous shore was allowed to send to one of `vessels` count as used.
     ///
     /// # Errors
     /// When the ledger can't be read.
@@ -190,7 +190,8 @@ impl LinkUsage {
                 *sum = bytes.max(*sum);
             }
         }
-        // Leaves out vessels of other shores. No sum gets smaller, so bytes that were allowed before a crash stay counted.
+        // Leaves out vessels of other shores. No sum gets smaller, so bytes that were allowed before a crash stay
+        // counted.
         let wanted = |payer: &Payer| !matches!(payer, Payer::Vessel(name) if !vessels.contains(name));
         for ((payer, day), bytes) in sums.into_iter().filter(|((payer, _), _)| wanted(payer)) {
             let days = book.days.entry(payer).or_default();
@@ -201,8 +202,8 @@ impl LinkUsage {
         Ok(())
     }
 
-    /// At a clean stop, lowers each ceiling that this program wrote to the used bytes, so that the next start counts
-    /// exactly these. Removes the ceiling if the ledger's sums contain all used bytes.
+    /// At a clean stop, lowers each ceiling of this program to the number of used bytes, so that the next start counts
+    /// exactly this number. Removes the ceiling if the ledger's sums contain all used bytes.
     ///
     /// After a crash, all allowed bytes count as used, although the ledger's sums don't contain them; they stay counted
     /// after further stops. A ceiling that another shore has changed meanwhile is kept. If there are other shores
@@ -260,8 +261,8 @@ impl LinkUsage {
         ceiling.is_some_and(|ceiling| used.saturating_add(more) <= *ceiling)
     }
 
-    /// Raises, in the ledger, the number of bytes that a payer may use today without asking again: to the bytes used so far,
-    /// plus `more` bytes that are needed now, plus `slice` bytes for the near future.
+    /// Raises a payer's ceiling for today in the ledger. The new ceiling is the number of bytes used so far, plus
+    /// `more` bytes that are needed now, plus `slice` bytes for the near future, so that these need no further call.
     ///
     /// # Errors
     /// When the ledger can't be used.
@@ -327,7 +328,7 @@ impl LinkUsage {
         book.unrecorded.values().map(LinkBytes::total).sum()
     }
 
-    /// Adds the bytes that could not be recorded to the unrecorded ones again.
+    /// Counts bytes as unrecorded again, because they could not be recorded.
     pub fn put_back(&self, day: UtcDay, ways: Vec<(WayOf, LinkBytes)>) {
         let mut book = self.book();
         for (way, bytes) in ways {

@@ -1,8 +1,9 @@
 //! Divides a file among several ways by their rates.
 
-/// About the length of the piece of a file that a channel takes at a time, in bytes.
+/// Approximate size in bytes of the piece of a file that a channel takes at a time.
 const PIECE: f64 = (64 << 10) as f64;
-/// Bytes that may be unanswered on a way until its rate is known: more would make the end of a file wait for a slow way.
+/// Bytes that may be unanswered on a way until its rate is known: more would make the end of a file wait for a slow
+/// way.
 const UNKNOWN: f64 = (256 << 10) as f64;
 
 /// The rate of a way, and the bytes in flight on it.
@@ -22,8 +23,9 @@ impl WayLoad {
         (self.unanswered + piece) / self.rate + self.round_trip
     }
 
-    /// Returns whether the way should take another piece of a file with `left` unsent bytes: it delivers the piece before
-    /// the other ways could deliver all bytes, or no later than any other way would. At least one way is always in time.
+    /// Returns whether the way should take another piece of a file with `left` unsent bytes: it delivers the piece
+    /// before the other ways could deliver all bytes, or no later than any other way would. At least one way is always
+    /// in time.
     pub(super) fn is_in_time(&self, others: &[Self], left: u64) -> bool {
         if self.rate <= 0.0 {
             return self.unanswered < UNKNOWN;

@@ -33,7 +33,7 @@ pub enum DiskError {
         /// The kernel's error.
         source: io::Error,
     },
-    /// The file has changed: it is shorter than it was, or was replaced.
+    /// The file has changed: it is shorter than expected, or its stamp differs.
     #[error("{} changed while it was being read", shown(path))]
     Changed {
         /// The file.

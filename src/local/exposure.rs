@@ -5,8 +5,8 @@ use std::path::Path;
 use rustix::fs::{Stat, stat};
 use rustix::process::geteuid;
 
-/// Returns whether any user except root and this program's user may replace files in a directory. The owner may; the
-/// group or all users may if they have write permission and the sticky bit is not set.
+/// Returns whether any user except root and this program's user may replace files in a directory. The directory's owner
+/// may always do this. The group or all users may do this if they have write permission and the sticky bit is not set.
 pub(super) fn others_may_write(directory: &Stat) -> bool {
     let owner = directory.st_uid;
     let theirs = owner != 0 && owner != geteuid().as_raw();

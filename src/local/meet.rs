@@ -32,8 +32,8 @@ impl fmt::Display for Meeting {
 }
 
 /// Returns how a remote location overlaps with the `Location` of a directory; `None` if they don't overlap, as far as
-/// this host can see. Looks on this host for `made`, a file with a unique name that was created on a vessel: next to
-/// the destination of `path`, or directly in `root`, the directory's remote location.
+/// this host can see. `made` is a file with a unique name that was created on a vessel, next to the destination of
+/// `path` or directly in `root`, the directory's remote location. This function looks for that file on this host.
 ///
 /// If a vessel shows its files under other paths (chroot, container), only identical directories are detected.
 pub fn meeting(directory: &Directory, path: Option<&RelPath>, root: &RemotePath, made: &RemotePath) -> Option<Meeting> {

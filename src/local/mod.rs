@@ -5,9 +5,9 @@
 //! identified by its [`FileStamp`].
 //!
 //! All paths below a location are accessed through [`Root`](crate::root::Root), which follows no links, because a link
-//! can lead out of the directory. With `Links = follow`, sources are examined and read through links wherever they
-//! lead, but no file is changed there. Events of [`watch`] are only hints; [`scan()`] and [`classify()`] return the
-//! actual state.
+//! can lead out of the directory. With `Links = follow`, links are followed when sources are examined and read,
+//! wherever the links lead. But no file is changed through a link. Events of [`watch`] are only hints; [`scan()`] and
+//! [`classify()`] return the actual state.
 
 mod disk_space;
 mod error;

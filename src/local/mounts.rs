@@ -245,7 +245,8 @@ impl<'a> FileState<'a> {
         Mounts { places: self.places, numbers: self.numbers }
     }
 
-    /// Records the mount at the path `place`, and all mounts below it. `whole` is the full path with all links resolved.
+    /// Records the mount at the path `place`, and all mounts below it. `whole` is the full path with all links
+    /// resolved.
     fn around(&mut self, place: &[u8], whole: &Path, followed: bool) {
         let found = self.at(place, whole, followed);
         self.places.insert(place.to_vec(), found);

@@ -33,9 +33,9 @@ const LONGEST_QUIET: Duration = Duration::from_secs(600);
 /// The longest time that a file must be unchanged before it retires, if it was closed only once.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
-/// The types (`f_type`) of file systems that other hosts, or the programs that implement them, can write to without
-/// this kernel's knowledge: AFS, AFS of the kernel's own module, Ceph, CIFS, Coda, FUSE, GFS2, GPFS, Lustre, NFS,
-/// OCFS2, 9P, SMB, SMB 2 and VirtualBox's shared folders.
+/// The types (`f_type`) of file systems that can change without this kernel's knowledge, because other hosts, or the
+/// programs that implement the file system, write to them: AFS, AFS of the kernel's own module, Ceph, CIFS, Coda, FUSE,
+/// GFS2, GPFS, Lustre, NFS, OCFS2, 9P, SMB, SMB 2 and VirtualBox's shared folders.
 const SHARED: [u32; 15] = [
     0x5346_414F,
     0x6B41_4653,
@@ -115,7 +115,8 @@ impl Writers {
         }
     }
 
-    /// Decides like [`judge`](Self::judge), for a file that could not be opened or does not support leases.
+    /// Decides like [`judge`](Self::judge), if the kernel grants no lease on the file, or if the lease is not
+    /// sufficient because the file system is shared.
     pub fn judge_without_lease(&self, path: &RelPath, meta: &Metadata) -> Verdict {
         match self.witness.seen(path) {
             Seen::Open if self.is_in_proc(meta) != Some(false) => return Verdict::Open,

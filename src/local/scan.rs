@@ -70,8 +70,8 @@ pub fn scan(
             let unlisted =
                 |errno: Errno| DiskError::Location { act: "list", path: rules.location().into(), source: errno.into() };
             let location = openat(&root, ".", LISTED, Mode::empty()).map_err(unlisted)?;
-            // The location's identity is needed to detect links that lead back to the location, which would be followed
-            // without end.
+            // Without the location's identity, links that lead back to the location would not be detected, and would be
+            // followed without end.
             let identity = identity(&location).map_err(unlisted)?;
             walk.above.push(identity);
             walk.list(location, None)?;

@@ -45,7 +45,8 @@ impl SourceFile {
     ///
     /// # Errors
     /// [`DiskError::NotAFile`] for anything but a regular file, including a link that is not followed.
-    /// [`DiskError::is_gone`] holds for the error if the path does not exist or contains a link that is not followed.
+    /// [`DiskError::is_gone`] holds for the error if the path does not exist, or if a directory in the path is a link
+    /// that is not followed.
     pub fn open(location: &Path, path: &RelPath, follow: bool) -> Result<Self, DiskError> {
         Self::open_below(&open_location(location)?.following(follow), location, path)
     }
@@ -124,7 +125,7 @@ impl SourceFile {
         Ok(bytes.into())
     }
 
-    /// Passes the first `size` bytes in order to `take`, in pieces of at most 1 MiB.
+    /// Passes the first `size` bytes to `take`, in order and in pieces of at most 1 MiB.
     ///
     /// # Errors
     /// [`DiskError::Changed`] when the file is shorter, [`DiskError::Stopped`] when `stop` returned true, any error of

@@ -71,8 +71,8 @@ pub struct Watcher {
 struct Entered {
     /// Their paths and inodes.
     inodes: BTreeMap<PathBuf, u64>,
-    /// Number of removals from this list so far. If it changes while a directory is being added, that directory may
-    /// have been removed meanwhile, so it is not added to the list.
+    /// Number of removals from this list so far. If this number changes while a directory is being added, that
+    /// directory may have been removed meanwhile, and is not added to the list.
     removals: u64,
 }
 
@@ -189,7 +189,8 @@ fn identity(location: &Path) -> io::Result<(u64, u64)> {
     if meta.is_dir() { Ok((meta.dev(), meta.ino())) } else { Err(Errno::NOTDIR.into()) }
 }
 
-/// Receives the events. `notify` calls it on its own thread, so it must not wait for the receiver of the hints.
+/// Receives the events. `notify` calls the listener on `notify`'s own thread, so the listener must not wait for the
+/// receiver of the hints.
 struct Listener {
     location: PathBuf,
     deep: bool,
@@ -239,7 +240,8 @@ impl Listener {
         if passed_over { None } else { Some(hint(path)) }
     }
 
-    /// Records in the witness that an event reports a file as created, written, closed, moved or deleted.
+    /// Records an event in the witness, if the event reports that a file was created, written, closed, moved or
+    /// deleted.
     fn bear_witness(&self, event: &Event) {
         let path = |number: usize| {
             let below = event.paths.get(number)?.strip_prefix(&self.location).ok()?;

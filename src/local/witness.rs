@@ -43,7 +43,7 @@ pub struct Witness(Arc<Mutex<Notes>>);
 #[derive(Debug, Default)]
 struct Notes {
     files: BTreeMap<PathBuf, Note>,
-    /// The file that was just moved away, kept for the event with its new path.
+    /// The record of the file that was just moved away, kept until the event with its new path arrives.
     leaving: Option<(PathBuf, Note)>,
     tidied: Option<Instant>,
 }
@@ -90,8 +90,8 @@ impl Witness {
         notes.leaving = note.map(|note| (path.as_path().to_owned(), note));
     }
 
-    /// Stores the record that `moved_away` kept for `from` under the new path `to`. The record stays valid, because a
-    /// rename does not close the file.
+    /// Takes the record that `moved_away` kept for `from`, and stores it under the new path `to`. The record stays
+    /// valid, because a rename does not close the file.
     pub(super) fn renamed(&self, from: &RelPath, to: &RelPath) {
         let mut notes = self.notes();
         if let Some((_, note)) = notes.leaving.take_if(|(path, _)| path == from.as_path()) {
@@ -127,13 +127,14 @@ impl Witness {
         }
     }
 
-    /// Returns whether a file was closed after writing more than once, so that its writer is likely to reopen it.
+    /// Returns whether more than one close after writing was recorded for a file. If so, its writer is likely to reopen
+    /// it.
     pub(super) fn comes_back(&self, path: &RelPath) -> bool {
         self.notes().files.get(path.as_path()).is_some_and(|note| note.closes > 1)
     }
 
-    /// Drops records older than `keep`, but at least 60 s old, except those of files that are open. Does nothing if
-    /// there are few records, or if the last call that did this was less than half of `keep` ago.
+    /// Drops the records that are older than `keep` and older than 60 s, except records of open files. Does nothing if
+    /// there are few records, or if the last cleanup was less than half of `keep` ago.
     pub(super) fn tidy(&self, keep: Duration) {
         let mut notes = self.notes();
         let lately = notes.tidied.is_some_and(|at| at.elapsed() < keep / 2);

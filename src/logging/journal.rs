@@ -5,8 +5,9 @@ use std::io::{self, Write};
 
 use super::line::{Lines, severity};
 
-/// Returns whether journald reads this process's standard error: whether `JOURNAL_STREAM` contains its device and inode
-/// (systemd.exec(5)). The variable's presence is not enough, because a process that inherited it may write elsewhere.
+/// Returns whether journald reads this process's standard error: whether `JOURNAL_STREAM` contains the device and inode
+/// of standard error (systemd.exec(5)). The variable's presence is not enough, because a process that inherited the
+/// variable may have another standard error.
 pub(super) fn reads_standard_error() -> bool {
     let (Ok(stream), Ok(stderr)) = (std::env::var("JOURNAL_STREAM"), rustix::fs::fstat(io::stderr())) else {
         return false;

@@ -55,8 +55,8 @@ impl Log {
 }
 
 /// Sets up logging for the process according to the settings, or to standard error without settings. Log lines on
-/// standard error don't garble the progress bars `bars`. With bars, only warnings and errors are shown there unless the
-/// settings or the environment select another level.
+/// standard error don't garble the progress bars `bars`. With bars, only warnings and errors are written to standard
+/// error unless the settings or the environment select another level.
 ///
 /// # Errors
 /// If the log file can't be opened, a message for people.
@@ -100,7 +100,7 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
 
 /// Returns a subscriber that passes the events that `filter` allows to `layer`. The filter belongs to the whole
 /// subscriber, because a filter of the layer alone (`with_filter`) loses events: after a library has asked whether a
-/// disabled level is enabled, it drops the next event of that thread.
+/// disabled level is enabled, such a filter drops the next event of that thread.
 fn filtered(layer: impl Layer<Registry> + Send + Sync, filter: EnvFilter) -> impl Subscriber + Send + Sync {
     tracing_subscriber::registry().with(layer).with(filter)
 }
@@ -122,7 +122,8 @@ where
     if json { layer.json().flatten_event(true).boxed() } else { layer.with_ansi(colours).boxed() }
 }
 
-/// Formats each event as a line without time and level, for a log that has them already. JSON lines keep both.
+/// Formats each event as a line without time and level, for journald and the system's log, which record both
+/// separately. JSON lines keep both.
 fn bare_lines<S, W>(writer: W, json: bool) -> Boxed<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

@@ -105,8 +105,9 @@ impl Counts {
         None
     }
 
-    /// Ends the spans that have passed. For each kind with omitted warnings, returns the span, their number and a
-    /// sample, and starts a longer span in which one warning is logged. Removes the other kinds.
+    /// Ends the spans that have passed. For each of these spans: if warnings were omitted, returns the span, the number
+    /// of omitted warnings and a sample, and starts a longer span of the same kind in which one warning is logged;
+    /// otherwise removes the kind.
     fn over(&self, now: Instant) -> Vec<(Duration, u64, String)> {
         let mut left_out = Vec::new();
         self.kinds().retain(|_, count| {
@@ -145,8 +146,8 @@ impl Counts {
 impl Thin {
     fn admits(&self, event: &Event<'_>) -> bool {
         let metadata = event.metadata();
-        // `Level` orders by verbosity, so `INFO` and more verbose levels are greater than `WARN`. They are not limited,
-        // nor are this module's own lines.
+        // `Level` orders by verbosity, so `INFO` and more verbose levels are greater than `WARN`. Events at these
+        // levels are not limited, nor are this module's own lines.
         if *metadata.level() > Level::WARN || metadata.target() == module_path!() {
             return true;
         }

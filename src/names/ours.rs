@@ -77,8 +77,8 @@ impl fmt::Display for InstanceId {
 /// Returns the name of a part in TempDir: `<instance>-<delivery>.<start>.part`, which is ASCII and short, whatever the
 /// name of the file.
 ///
-/// Contains the number of the delivery instead of the version's, because two vessels in the settings may be the same
-/// host.
+/// The name contains the number of the delivery, not the number of the version, because two vessels in the settings may
+/// be the same host.
 pub fn part_name(instance: InstanceId, delivery: i64, start: u64) -> String {
     format!("{}{start}.part", part_prefix(instance, delivery))
 }
@@ -98,7 +98,7 @@ pub fn compressed_name(instance: InstanceId, delivery: i64, stream: Stream) -> S
 }
 
 /// Returns the hidden name of an assembly in its destination directory. A random `token` prevents other users who can
-/// write to that directory from creating the name in advance.
+/// write to that directory from creating a file of that name in advance.
 pub fn assembly_name(instance: InstanceId, delivery: i64, token: Option<u64>) -> String {
     match token {
         Some(token) => format!(".contentmonster-{instance}-{delivery}-{token:016x}.tmp"),
@@ -137,8 +137,8 @@ impl OurFile {
             return is_ours.then_some(Self::Compressed { delivery, stream });
         };
         let start = start.parse().ok()?;
-        // Rust also parses numbers such as "+1" and "01", but this shore never writes them. So the name is written
-        // again and compared.
+        // Rust also parses numbers such as "+1" and "01", which this shore never writes. So the name is formatted again
+        // from the numbers, and compared.
         (part_name(instance, delivery, start) == name).then_some(Self::Part { delivery, start })
     }
 }

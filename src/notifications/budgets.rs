@@ -1,6 +1,6 @@
 //! Reports budgets that are nearly or completely used: logs a line, runs `OnBudget`, and posts to the webhooks. Each
-//! share (80 % and 100 %) is reported once in a period, also after a restart. After a crash in between, it may be
-//! reported again.
+//! share (80 % and 100 %) is reported once in a period, even if the program restarts. If the program crashes during a
+//! report, the report may be repeated.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -86,7 +86,8 @@ struct Reporter {
 }
 
 impl Reporter {
-    /// Reports the shares that have been reached and not reported yet. Both may be reached between two checks.
+    /// Reports each share that has been reached and was not reported yet. Both shares may be reached between two
+    /// checks.
     async fn report(&mut self, name: &str, limit: Limit, (used, is_spent): (u64, bool)) -> Result<(), String> {
         let is_early = is_spent || used >= limit.bytes / 100 * u64::from(EARLY);
         for (percent, is_reached) in [(EARLY, is_early), (100, is_spent)] {
@@ -109,7 +110,7 @@ impl Reporter {
             BudgetEvent { event: "budget", time, budget: name.to_owned(), period, percent, used, bytes: limit.bytes };
         let recipients = &desk.settings.monster.notifications;
         let of = |recipient: String| (name.to_owned(), period, first, percent, recipient);
-        // A webhook that failed until the end of a period must not suppress the reports of the next.
+        // A webhook that failed until the end of a period must not suppress the reports of the next period.
         self.told.retain(|(whose, when, day, ..)| whose != name || *when != period || *day == first);
         if self.told.insert(of("log and command".into())) {
             tracing::warn!(budget = name, used, "{percent} % of the budget of {limit} are used");

@@ -1,6 +1,6 @@
 //! Reports troubles of the shore, of a vessel and of a directory: logs a line, runs `OnTrouble`, and posts to the
-//! webhooks. Each trouble is reported once when it begins and once when it is over, also across restarts. After a crash
-//! in between, it may be reported again.
+//! webhooks. Each trouble is reported once when it begins and once when it is over, even if the program restarts. If
+//! the program crashes during a report, the report may be repeated.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use crate::ledger::ReportedIncident;
 
 /// Interval between two checks for troubles.
 const LOOK: Duration = Duration::from_secs(2);
-/// Time for which a webhook that did not accept a report is left alone.
+/// How long nothing is posted to a webhook after it did not accept a report.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// A trouble that lasts.
@@ -29,7 +29,7 @@ pub struct Incident {
     pub kind: IncidentKind,
     /// The vessel, the directory, or the path of the full disk; empty for a failed reload.
     pub subject: String,
-    /// When it began, in milliseconds since 1970.
+    /// When the trouble began, in milliseconds since 1970.
     pub since: i64,
     /// What happened, and the remedy.
     pub reason: String,
@@ -118,7 +118,7 @@ pub(super) async fn watch(desk: Desk, client: Client, incidents: Incidents) {
 /// The kind and the subject of a trouble.
 type Subject = (String, String);
 
-/// What a recipient was told last of a trouble.
+/// The last report about a trouble that a recipient has received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Begun,
@@ -134,28 +134,29 @@ impl Told {
     }
 }
 
-/// A trouble of which some recipients were told something else than the ledger has recorded, because a webhook did not
-/// accept it.
+/// A trouble whose latest report some recipients have received, but the ledger has not recorded, because a webhook did
+/// not accept the report.
 struct Partly {
     incident: ReportedIncident,
-    /// By recipient. The others know what is recorded.
+    /// The last report that each recipient has received. A recipient without an entry has received only what the ledger
+    /// has recorded.
     told: HashMap<String, Told>,
 }
 
-/// The log and the `OnTrouble` command, as a recipient. No webhook has such an address.
+/// The recipient name of the log and the `OnTrouble` command together. No webhook has this address.
 const LOG_AND_COMMAND: &str = "log and command";
 
 struct Reporter {
     desk: Desk,
     client: Client,
     partly: BTreeMap<Subject, Partly>,
-    /// Webhooks that failed, until when they are left alone, and the error.
+    /// The webhooks that failed, each with the time until which nothing is posted to it, and with the error.
     failing: HashMap<String, (Instant, String)>,
 }
 
 impl Reporter {
-    /// Reports the troubles that began or ended. A recipient that was told of the beginning is told of the end, also if
-    /// another recipient could not be told of either.
+    /// Reports the troubles that began or ended. A recipient that has received the report of the beginning also
+    /// receives the report of the end, even if another recipient has received neither.
     async fn look(&mut self, incidents: &Incidents) -> Result<(), String> {
         let Some(incidents) = incidents().await? else { return Ok(()) };
         let now: BTreeMap<Subject, Incident> = incidents
@@ -171,7 +172,8 @@ impl Reporter {
         for subject in subjects {
             let (is_recorded, is_partly) = (recorded.contains_key(&subject), self.partly.contains_key(&subject));
             let (state, incident) = match now.get(&subject) {
-                // Nobody who knows of it needs to be told anything.
+                // No report is due: the trouble has not lasted long enough, or all recipients have received the report
+                // of its beginning.
                 Some(incident) if !incident.is_long || is_recorded && !is_partly => continue,
                 Some(Incident { since, reason, .. }) => {
                     let (kind, subject) = subject.clone();
@@ -200,8 +202,8 @@ impl Reporter {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Tells the beginning or the end of a trouble to all recipients who don't know of it. Fails if a webhook could not
-    /// be told.
+    /// Reports the beginning or the end of a trouble to all recipients that have not received this report yet. Fails if
+    /// a webhook did not accept the report.
     async fn report(&mut self, state: Told, incident: &ReportedIncident, is_recorded: bool) -> Result<(), String> {
         let Self { desk, client, partly, failing } = self;
         let moment = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);

@@ -118,7 +118,7 @@ impl Notifications {
         Ok(Self { tasks, bells, finish, stop })
     }
 
-    /// Lets the ledger record the events that another shore reports to the recipients, and ring `bell` for them.
+    /// Makes the ledger record events and ring `bell` for them. Another shore reports these events to the recipients.
     ///
     /// # Errors
     /// When the ledger can't be used.

@@ -148,16 +148,18 @@ pub enum Verified {
     ByVessel,
     /// The file was read back over the connection and hashed on the shore.
     ByReadBack,
-    /// The entry has no content to hash; the vessel reported its type.
+    /// There is no content to hash, because the entry is a directory, a link or a deletion. The vessel reported what is
+    /// at the path.
     ByLook,
     /// Nothing was deleted, because the file on the vessel is not the delivered one.
     Kept,
-    /// The vessel doesn't hash the file, and it may not be read back (the vessel refuses, or `Verify = size`), so only the
-    /// file's size was compared.
+    /// The vessel doesn't hash the file, and it may not be read back (the vessel refuses, or `Verify = size`), so only
+    /// the file's size was compared.
     BySize,
     /// The vessel neither hashes the file nor allows reading it or its status, so nothing was verified.
     Not,
-    /// The vessel's file was renamed. It was verified when it was delivered, and had the same size and time since.
+    /// The vessel's file was renamed. The file was verified when it was delivered, and has kept its size and time since
+    /// then.
     Moved,
     /// The file was verified before it was renamed; the reply to the rename was lost, and another program on the vessel
     /// has removed the file since.

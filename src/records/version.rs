@@ -82,8 +82,8 @@ impl Traits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VersionId(pub i64);
 
-/// A path with its kind, metadata and digest: the fields that [`NewVersion`] and [`Version`] share. Only a [`Version`] has
-/// a number in the ledger.
+/// A path with its kind, metadata and digest: the fields that [`NewVersion`] and [`Version`] share. Only a [`Version`]
+/// has a number in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Path below the directory's location.

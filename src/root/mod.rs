@@ -5,8 +5,8 @@
 //! `openat2` is unavailable (Linux before 5.6, some sandboxes), each directory on the path is opened with `O_NOFOLLOW`.
 //! Mount points on the path are entered.
 //!
-//! The exception is a [`Root`] that [follows](Root::following) links: it resolves paths as other programs do, and so
-//! reaches any target of a link below it. [`trusted`] is for paths that the operator specified.
+//! The exception is a [`Root`] that [follows](Root::following) links: this root resolves paths as other programs do,
+//! and so reaches the target of any link below it. [`trusted`] is for paths that the operator specified.
 
 mod private;
 mod trusted;

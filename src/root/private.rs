@@ -36,8 +36,9 @@ pub fn open_private(path: &Path, flags: OFlags) -> io::Result<File> {
     open_trusted(path, flags, Mode::empty())
 }
 
-/// Sets an open file of this user to mode 0600 if all users have any access to it, such as a file created with umask
-/// 022. A file that only its owner and group may access keeps its mode, because the operator set that mode on purpose.
+/// Sets an open file of this user to mode 0600 if its present mode gives any access to users outside the file's group,
+/// for example after creation with umask 022. A file that only its owner and group may access keeps its mode, because
+/// the operator set that mode on purpose.
 pub fn take_from_others(file: &File) {
     if let Ok(stat) = fstat(file)
         && stat.st_uid == geteuid().as_raw()

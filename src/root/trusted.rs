@@ -17,7 +17,7 @@ use rustix::process::geteuid;
 /// Maximum number of symbolic links in one path, the same as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// Returns whether links of `user` are followed: whether it is root or the user that this program runs as.
+/// Returns whether links of `user` are followed: whether `user` is root or the user that this program runs as.
 pub(super) fn is_trusted(user: u32) -> bool {
     user == 0 || user == geteuid().as_raw()
 }
@@ -36,8 +36,8 @@ pub fn open_trusted(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> 
     Ok(openat(&directory, &name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, mode)?.into())
 }
 
-/// Follows the links of a path. Returns the directory that contains the last component, and that component's name,
-/// which is not a link.
+/// Follows all links of a path, including the last component. Returns the directory of the resulting path, and the name
+/// of its last component.
 fn resolve(path: &Path) -> io::Result<(OwnedFd, OsString)> {
     let start = |path: &Path| {
         let start = if path.is_absolute() { "/" } else { "." };

@@ -22,8 +22,8 @@ fn all() -> impl Iterator<Item = &'static KnownKey> {
     monster.chain(directory).chain(vessel).chain(link)
 }
 
-/// Returns the key with this name in a kind of section. For a vessel, `RemoteLocation.` with any name is
-/// `RemoteLocation.x`, and `Address.` with any name is `Address.x`.
+/// Returns the key with this name in a kind of section. For a vessel, `RemoteLocation.` with any name after it finds
+/// `RemoteLocation.x`, and `Address.` with any name finds `Address.x`.
 pub(super) fn known(kind: SectionKind, name: &str) -> Option<&'static KnownKey> {
     all().find(|key| key.section == kind && key.is_named(name))
 }

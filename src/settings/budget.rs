@@ -1,4 +1,5 @@
-//! `Budget`: the most bytes that may go over a link, or to a vessel, in a day or a month. `units` parses the units of bytes.
+//! `Budget`: the most bytes that may go over a link, or to a vessel, in a day or a month. `units` parses the units of
+//! bytes.
 //!
 //! Days and months are those of UTC, so that no budget depends on a time zone or on daylight saving.
 

@@ -34,10 +34,11 @@ impl Database {
         }
     }
 
-    /// Parses a path, relative to the current directory, or a `postgresql://` address, as given on the command line.
+    /// Parses an argument of the command line: a path, which may be relative to the current directory, or a
+    /// `postgresql://` address.
     ///
     /// `lock` is the lock file of a ledger in PostgreSQL: a second process on this host that uses the same lock file
-    /// can't open the ledger. A ledger file does not use it.
+    /// can't open the ledger. For a ledger in a file, `lock` is not used.
     ///
     /// # Errors
     /// When the address is invalid. The error names the expected form.
@@ -49,7 +50,7 @@ impl Database {
         Ok(Self::Postgres(Box::new(PostgresAddress { lock, ..address })))
     }
 
-    /// Parses a path, relative to the directory of the settings, or a `postgresql://` address.
+    /// Parses a path, which may be relative to the directory of the settings, or a `postgresql://` address.
     pub(super) fn parse(text: &str, start: &Start) -> Result<Self, Diagnostic> {
         match is_address(text) {
             true => Ok(Self::Postgres(Box::new(PostgresAddress::parse(text)?))),

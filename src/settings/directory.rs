@@ -34,7 +34,8 @@ pub struct Directory {
     pub location: PathBuf,
     /// `RemoteLocation`: the directory's path on the vessels; default: the same as on the shore.
     pub remote_location: RemotePath,
-    /// `SettleTime`: how long a file must stay unchanged to count as finished, if no close event was seen.
+    /// `SettleTime`: how long a file must stay unchanged before it retires and, if no close event was seen, before it
+    /// is sent.
     pub settle_time: Duration,
     /// `RescanInterval`: how often the whole directory is scanned in addition to the kernel's events.
     pub rescan_interval: Duration,
@@ -100,7 +101,8 @@ pub struct Directory {
 pub struct OwnFiles {
     /// Files that people create: the settings, keys and secrets.
     pub fixed: BTreeSet<PathBuf>,
-    /// Files that the program creates and removes: the ledger and SQLite's files beside it, its lock, socket and log.
+    /// Files that the program creates and removes: the ledger and SQLite's files beside it, the lock files, the socket
+    /// and the log.
     pub changing: BTreeSet<PathBuf>,
     /// The ledger's file; `None` if the ledger is in PostgreSQL. Copies of the ledger from before upgrades are beside
     /// it; their names are the ledger's name, `.schema-` and a number.
@@ -155,10 +157,10 @@ pub(super) static KEYS: &[Key<Directory>] = &[
               `no`: never."),
     key("Dedup", Value("auto"), field!(Directory.dedup, |it| it.choice(&[("auto", Dedup::Auto), ("no", Dedup::No)])))
         .value("auto or no")
-        .doc("Whether content that a vessel has already is used instead of being sent. `auto`: a file of 1 MiB or more \
-              with the content of a file that was delivered to the vessel before, from this or another directory, is \
-              copied there and verified. In a mirror with `Delete = yes`, a file or directory that was moved is renamed \
-              there, if it was delivered from here and has not changed on the vessel since. `no`: everything is sent."),
+        .doc("Whether content that a vessel has already is used instead of being sent. `auto`: if the vessel received a \
+              file of 1 MiB or more with the same content before, from this or another directory, it copies that file, \
+              and the copy is verified. In a mirror with `Delete = yes`, a file or directory that was moved here is \
+              renamed on the vessel, if it was delivered from here and has not changed there since. `no`: everything is sent."),
     key("Mode", Value("replicate"), field!(Directory.mode, |it| it.choice(&[("replicate", Mode::Replicate), ("mirror", Mode::Mirror)])))
         .value("replicate or mirror")
         .doc("replicate: a file that all vessels have received moves to processed/. mirror: sources stay where they \

@@ -128,7 +128,8 @@ fn effective(read: &Explained<'_, '_>, file: &Path) -> Vec<Effective> {
 /// Returns the effective value of a key in a section.
 fn one(key: &KnownKey, title: &str, view: &View<'_>, file: &Path) -> Effective {
     let view = if key.transport == Transport::Ssh { view.without_defaults_of_ssh() } else { *view };
-    // An `Include` in `[DEFAULT]` is the directories' key of this name, so only `[MONSTER]`'s own `Include` counts.
+    // Directories have a different key named `Include`, and an `Include` in `[DEFAULT]` is that key. So only an
+    // `Include` in `[MONSTER]` itself counts.
     let found = match key.name == files::INCLUDE && key.section == SectionKind::Monster {
         true => view.own.and_then(|own| Some((own, own.entry(key.name)?))),
         false => view.find(key.name),

@@ -30,7 +30,7 @@ pub fn formatted(text: &str) -> String {
     if means_the_same(text, &formatted) { formatted } else { text.to_owned() }
 }
 
-/// Puts one blank line before a header, and before the comments that directly precede it.
+/// Puts one blank line before a header or, if comments directly precede the header, before these comments.
 fn separate(out: &mut Vec<String>) {
     let comments = out.iter().rev().take_while(|line| line.starts_with(['#', ';'])).count();
     let at = out.len() - comments;

@@ -1,6 +1,6 @@
 //! Suggestions for misspelt names.
 
-/// Returns the candidate nearest to a misspelt word, if at most a third of its letters differ.
+/// Returns the candidate nearest to a misspelt word, if at most a third of the candidate's letters differ.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let fold = |text: &str| -> String { text.to_lowercase().replace([' ', '_', '-'], "") };
     let folded = fold(word);

@@ -1,5 +1,6 @@
-//! A JSON schema of the settings, for editors and for tools that write settings. It describes an object with a property
-//! for each section, which is an object with a property for each key. Generated from the tables of keys.
+//! A JSON schema of the settings, for editors and for tools that write settings. In the schema, the settings are an
+//! object with a property for each section, and each section is an object with a property for each key. The schema is
+//! generated from the tables of keys.
 
 use serde_json::{Map, Value, json};
 

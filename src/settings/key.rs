@@ -67,12 +67,12 @@ pub enum Secrecy {
     Plain,
     /// An address. Not shown, because it may contain a token.
     Address,
-    /// A secret. Instead of this key, a file may contain it, named by the key with the suffix `File`, or a systemd
+    /// A secret. It may also come from a file, which the key with the suffix `File` names, or from a systemd
     /// credential.
     Secret,
 }
 
-/// Whether placeholders in a value, such as `{vessel}`, are filled.
+/// Whether placeholders such as `{vessel}` are filled in a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
     /// Braces have no meaning.
@@ -116,7 +116,7 @@ pub(super) const PER_DIRECTORY: &str = "RemoteLocation.";
 pub(super) const PER_LINK: &str = "Address.";
 
 impl KnownKey {
-    /// Returns whether this is the key that the file names as `written`.
+    /// Returns whether `written` in the file is the name of this key.
     pub(super) fn is_named(&self, written: &str) -> bool {
         self.name == written || self.prefix().is_some_and(|prefix| written.starts_with(prefix))
     }

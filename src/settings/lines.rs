@@ -3,8 +3,8 @@
 //! The crate rust-ini does the parsing, but it accepts more than we allow (a line without `=` swallows the following
 //! lines, `:` is a separator too, `\` escapes, quotes may end anywhere) and has no line numbers. So every line is
 //! checked first: malformed lines are rejected, comments and quotes are resolved by our own rules, and rust-ini gets
-//! one plain, escaped line for each of ours. This module doesn't know which sections and keys exist; the parameter
-//! `is_key` tells which words of a malformed line may be shown.
+//! one plain, escaped line for each line of the file. This module doesn't know which sections and keys exist; the
+//! parameter `is_key` tells which words of a malformed line may be shown.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -61,8 +61,8 @@ pub(super) struct Lines {
 }
 
 /// Reads the sections; malformed and repeated lines are reported and omitted. `is_key` tells whether a word is a key.
-/// No other word of a malformed line is shown, because it may be a secret. `file` is the file's name in messages,
-/// `None` for the settings file.
+/// If a malformed line has no `=` or contains a control character, its first word is shown only if it is a key, because
+/// any other word may be a secret. `file` is the file's name in messages, `None` for the settings file.
 pub(super) fn read(text: &str, is_key: fn(&str) -> bool, file: Option<Arc<Path>>, problems: &Problems) -> Lines {
     let mut signature = Signature::new(is_key, file, problems);
     for (i, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
@@ -269,7 +269,8 @@ fn look_at_header(header: &str) -> Result<&str, Diagnostic> {
 }
 
 /// Returns the value in `raw`, the text after the first `=` of a line. With double quotes, the value is the text inside
-/// them, where `""` stands for one quote. Without quotes, it ends before a comment: a blank followed by `#` or `;`.
+/// them, where `""` stands for one quote. Without quotes, the value ends before a comment: a blank followed by `#` or
+/// `;`.
 fn value_of(raw: &str) -> Result<String, Diagnostic> {
     let Some(quoted) = raw.trim_start().strip_prefix('"') else {
         let blanks = raw.char_indices().filter(|(_, c)| c.is_whitespace());

@@ -55,13 +55,13 @@ pub enum Shell {
     No,
 }
 
-/// How files of one chunk are sent to a vessel.
+/// How files of at most 1 MiB are sent to a vessel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SmallFiles {
     /// By the shell if the round-trip time is long, otherwise by SFTP.
     #[default]
     Auto,
-    /// Always by the shell.
+    /// By the shell, whatever the round-trip time. Files that the shell cannot receive are sent by SFTP.
     Shell,
     /// Always by SFTP.
     Sftp,
@@ -82,8 +82,8 @@ pub enum Verify {
 /// Whether only the changed blocks of a changed file are sent, which requires a signature of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delta {
-    /// In a mirror, every file of 1 MiB or more gets a signature. Elsewhere, only those of which the vessel holds an
-    /// earlier version get one.
+    /// In a mirror, every file of 1 MiB or more gets a signature. Elsewhere, such a file gets a signature only if the
+    /// vessel holds an earlier version of it.
     #[default]
     Auto,
     /// Every file of 1 MiB or more gets a signature.

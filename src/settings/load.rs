@@ -178,8 +178,8 @@ impl Settings {
         Ok((settings, explained))
     }
 
-    /// Converts the directories whose `Location` is a single file. `is_file` checks that on the disk, because the
-    /// settings don't tell.
+    /// Converts the directories whose `Location` is a single file. The settings don't say which `Location`s are
+    /// files, so `is_file` checks each `Location` on the disk.
     pub fn find_single_files(&mut self, is_file: impl Fn(&Path) -> bool) {
         let directories = std::mem::take(&mut self.directories).into_iter();
         let found = directories.map(|one| if is_file(&one.location) { one.of_one_file() } else { one });
@@ -246,8 +246,8 @@ impl<'a> Explained<'a, '_> {
                 priority_keys::check_reserve(&view, &link.budget, link.reserve, monster.chunk_size);
             }
             let uses = |(vessel, _): &(Vessel, Place)| vessel.ways.iter().any(|way| way.link.as_ref() == link);
-            // A vessel or directory with errors is missing in the lists, but may use the link. So the link is checked
-            // only if there is none.
+            // A vessel or directory with errors is missing in the lists, but may use the link. So the link's priorities
+            // are checked only if no vessel and no directory has errors.
             if let Some(link) = link.filter(|_| has_all_vessels && directories.len() == sections.directories.len()) {
                 checks::priorities(&view, link, directories, vessels);
             }

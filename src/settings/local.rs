@@ -10,7 +10,7 @@ use super::vessel::{LocalPlace, Vessel};
 use crate::names::RemotePath;
 
 impl Vessel {
-    /// Updates the locations of the directories and the sources if the vessel is this host. `directories` must be all
+    /// If the vessel is this host, updates the `places` and `sources` in [`Self::local`]. `directories` must be all
     /// directories.
     #[must_use]
     pub fn find_places<'a>(mut self, directories: impl IntoIterator<Item = &'a Directory> + Clone) -> Self {
@@ -36,9 +36,9 @@ fn path_of(remote: &RemotePath) -> PathBuf {
     Path::new(std::ffi::OsStr::from_bytes(remote.as_bytes())).components().collect()
 }
 
-/// Reports a location on a local vessel that contains a source or is inside one: a delivered file would become a new
-/// source, or a copy of another file would replace a source. Also reports relative locations, and locations that are
-/// not below the `MountPoint`.
+/// Reports a location on a local vessel that contains the `Location` of a directory or is inside one: a delivered file
+/// would become a new source, or a copy of another file would replace a source. Also reports relative locations, and
+/// locations that are not below the `MountPoint`.
 pub(super) fn check_places(
     directories: &[(Directory, Place)],
     locations: &[Reach],

@@ -60,7 +60,7 @@ pub enum LogFormat {
     Text,
     /// A JSON object for each line.
     Json,
-    /// A short message with fields for journald, which gets it directly, even if it does not read standard error.
+    /// A short message with fields, sent directly to journald, even if journald does not read standard error.
     Journald,
 }
 

@@ -39,7 +39,7 @@ impl Default for MaxDelete {
 }
 
 impl MaxDelete {
-    /// Returns the limit for `all` paths.
+    /// Returns the limit for a directory with `all` paths.
     pub fn of(self, all: u64) -> u64 {
         match self {
             Self::Count(count) => count,

@@ -5,8 +5,8 @@
 //!
 //! The text is processed in three steps. First each line is checked on its own: malformed lines are rejected, and
 //! rust-ini returns sections, keys and values. Then each section is converted into its type, with values from the
-//! section itself, from `[DEFAULT]`, or from the table of keys. Finally the sections are checked against each other. No
-//! step stops at its first problem: all problems are collected with their lines and shown at once.
+//! section itself, its groups, `[DEFAULT]`, or the table of keys. Finally the sections are checked against each other.
+//! No step stops at its first problem: all problems are collected with their lines and shown at once.
 
 mod all_keys;
 mod budget;

@@ -40,7 +40,7 @@ pub struct Monster {
     pub listen: Option<SocketAddr>,
     /// `ListenToken` or `ListenTokenFile`: the token for orders on the page; `None`: no orders are allowed.
     pub listen_token: Option<Secret>,
-    /// `RateLimit`: the rate limit of all vessels together, in bytes of files.
+    /// `RateLimit`: the maximum rate of file data to all vessels together.
     pub rate_limit: RateSchedule,
     /// `LogLevel`, `LogFormat` and `LogFile`.
     pub logging: Logging,

@@ -23,7 +23,7 @@ pub struct Link {
     pub preference: u32,
     /// `Cost`: the price of bytes on the link.
     pub cost: Cost,
-    /// `RateLimit`: the rate limit of all vessels on the link together, in bytes of files.
+    /// `RateLimit`: the maximum rate of file data over the link to all vessels together.
     pub rate_limit: RateSchedule,
     /// `Schedule` and `Schedule.tz`: when the link may be used.
     pub schedule: Schedule,

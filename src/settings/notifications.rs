@@ -12,7 +12,7 @@ use super::values::{self, Start};
 use super::written_value::Written;
 use crate::records::EventKind;
 
-/// `Webhook`, `WebhookSecret`, `Heartbeat`, `HeartbeatInterval`, `HookTimeout`.
+/// `Webhook`, `WebhookSecret`, `Heartbeat`, `HeartbeatInterval`, `OnBudget`, `OnTrouble`, `HookTimeout`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Notifications {
     /// `Webhook`: addresses that all events are posted to.

@@ -87,8 +87,8 @@ impl<'a> Overlaps<'a> {
         self.report(other, Diagnostic::new(message, remedy));
     }
 
-    /// Checks a location in another directory's `processed/`. A directory may have `processed/` itself as its location,
-    /// to send delivered files on, but only if files there never expire.
+    /// Checks a location in another directory's `processed/`. A directory that forwards delivered files may have
+    /// `processed/` itself as its location, but only if `KeepProcessed` never removes files there.
     fn check_archive(&self, outer: usize, inner: usize, below: &Path) {
         let name = &self.directory(outer).name;
         let stays = self.directory(outer).keep_processed == KeepProcessed::Forever;
@@ -112,7 +112,8 @@ impl<'a> Overlaps<'a> {
         self.report(inner, Diagnostic::new(message, remedy));
     }
 
-    /// Reports a location inside another one, if the outer directory includes the files there.
+    /// Checks a location inside another one. Two mirrors are allowed, and so is an outer directory that does not
+    /// include the files there.
     fn check_nested(&self, outer: usize, inner: usize, below: &Path) {
         let (holder, held) = (self.directory(outer), self.directory(inner));
         if !takes(holder, below, self.reaches[inner].is_file) {
@@ -163,9 +164,9 @@ impl<'a> Overlaps<'a> {
         }
     }
 
-    /// Warns of two vessels with the same account and the same TempDir. Each would have to tell its own parts from
-    /// those of the other, and if a shore forgets one vessel, that vessel's parts stay in the other's TempDir. Returns
-    /// whether it warned.
+    /// Warns of two vessels with the same account and the same TempDir. The parts of both vessels would be in one
+    /// directory, and if a shore forgets one vessel, that vessel's parts stay in the TempDir of the other vessel.
+    /// Returns whether it warned.
     fn check_temp_dirs(&self, one: usize, other: usize) -> bool {
         let ((first, _), (second, place)) = (&self.vessels[one], &self.vessels[other]);
         let same = first.local.is_none() && first.temp_dir == second.temp_dir && way_to(first) == way_to(second);
@@ -201,8 +202,8 @@ impl<'a> Overlaps<'a> {
     fn check_places(&self, one: usize, other: usize, said: &mut HashSet<(usize, usize)>) {
         let (ours, theirs) = (self.places(one), self.places(other));
         // Two hosts made from one image share a host key, so vessels with the same pinned key may be two hosts.
-        // Therefore the locations of the same directory on both vessels are compared only if their routes are also the
-        // same.
+        // Therefore the locations of the same directory on both vessels are compared only if the routes to both vessels
+        // are also the same.
         let same_way = way_to(&self.vessels[one].0) == way_to(&self.vessels[other].0);
         for (first, place) in &ours {
             for (second, other_place) in &theirs {

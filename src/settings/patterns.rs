@@ -69,8 +69,8 @@ impl Patterns {
         self.0.iter().rev().find(matches).map(|pattern| !pattern.negated)
     }
 
-    /// Returns whether a path, or a directory above it, matches the list. If a directory matches, a pattern with `!`
-    /// can't take the paths below it from the list.
+    /// Returns whether a path, or a directory above it, matches the list. If a directory matches, all paths below it
+    /// match too, even if a pattern with `!` matches them.
     pub fn covers(&self, path: &Path, is_directory: bool) -> bool {
         let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
         !self.is_empty()
@@ -91,8 +91,8 @@ impl Patterns {
         self.0.iter().any(may)
     }
 
-    /// Returns whether a path matches the list. If no pattern matches the path itself, the result of the nearest
-    /// directory above it that a pattern matches applies.
+    /// Returns whether a path matches the list. If no pattern matches the path itself, the nearest directory above it
+    /// that a pattern matches decides.
     pub fn reaches(&self, path: &Path, is_directory: bool) -> bool {
         let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
         let own = self.verdict(path, is_directory);

@@ -48,8 +48,8 @@ pub(super) fn check_schedule(view: &View<'_>) {
     }
 }
 
-/// Reports a reserve that leaves less than one chunk of a limit for other files, and warns of a reserve without a
-/// budget.
+/// Reports a reserve if the rest of a limit, which all files may use, is smaller than one chunk. Warns of a reserve
+/// without a budget.
 pub(super) fn check_reserve(view: &View<'_>, budget: &Budget, reserve: Option<Reserve>, chunk_size: u64) {
     let Some(reserve) = reserve else { return };
     if budget.is_unlimited() {

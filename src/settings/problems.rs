@@ -114,8 +114,8 @@ impl Problems {
         Self { file: file.to_owned(), found: RefCell::default(), warnings: RefCell::default() }
     }
 
-    /// Records a problem. The same problem is recorded only once: an invalid value in `[DEFAULT]` is reported by each
-    /// section that uses it.
+    /// Records a problem. The same problem is recorded only once, because each section that uses an invalid value in
+    /// `[DEFAULT]` reports that value.
     pub(super) fn report(&self, place: Place, diagnostic: Diagnostic) {
         Self::record(&self.found, self.problem(place, diagnostic));
     }

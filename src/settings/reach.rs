@@ -73,7 +73,8 @@ impl Reach {
             for mount in mounts.iter().filter(|mount| mount.device == home.device) {
                 let Ok(below) = inside.strip_prefix(&mount.root) else { continue };
                 let other = joined(&mount.point, below);
-                // Compares the directories, because the path leads elsewhere if another mount hides the mount point.
+                // Compares the device and inode of both directories, because `other` leads elsewhere if another mount
+                // hides the mount point.
                 let way = joined(&other, rest);
                 if !ways.contains(&way) && identity(&other).is_some_and(|id| Some(id) == identity(existing)) {
                     ways.push(way);
@@ -176,7 +177,7 @@ fn unescaped(field: &[u8]) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// Removes `.` and `..` from a path on a vessel without resolving links, which is impossible from here.
+/// Removes `.` and `..` from a path on a vessel. Links are not resolved, because that is impossible from here.
 pub(super) fn remote(path: &[u8]) -> PathBuf {
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
     let mut components = PathBuf::new();

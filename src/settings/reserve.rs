@@ -22,7 +22,7 @@ impl Reserve {
         Priorities::from(self.lowest)
     }
 
-    /// Returns how many bytes of a limit files of any priority may use.
+    /// Returns the part of a limit, in bytes, that files of any priority may use.
     pub fn leaves(self, limit: &Limit) -> u64 {
         limit.bytes - limit.bytes / 100 * u64::from(self.percent)
     }

@@ -1,8 +1,8 @@
 //! `Schedule` and `Schedule.tz`: the weekly windows in which files are sent.
 //!
 //! A window is open whenever the wall clock of its time zone shows a time inside it. So a window in the hour that is
-//! repeated at the end of daylight saving opens twice, and a window in the hour that is skipped at its beginning does
-//! not open that day.
+//! repeated at the end of daylight saving opens twice, and a window in the hour that is skipped at the beginning of
+//! daylight saving does not open that day.
 
 use std::ops::Range;
 
@@ -17,8 +17,8 @@ use super::values::{list, not_empty};
 /// Number of days to search for a change. A schedule that does not change within them never changes: a window that
 /// opens once a week is skipped at most twice, at the beginning of daylight saving or when a time zone omits a day.
 const HORIZON: i32 = 22;
-/// Maximum number of changes in a search for a time at which several schedules are open. If there is no such time among
-/// them, the schedules count as never open together.
+/// Maximum number of changes that are examined in a search for a time at which several schedules are open. If none of
+/// these changes opens all schedules, the schedules count as never open together.
 const MOST_CHANGES: usize = 4000;
 
 /// Weekly windows, by the wall clock of a time zone. The default is always open.
@@ -62,7 +62,8 @@ impl Schedule {
         changes.min().map(Timestamp::as_millisecond)
     }
 
-    /// Returns the first time from `at` on at which all of `schedules` are open; `None` if they are never open together.
+    /// Returns the first time from `at` on at which all of `schedules` are open; `None` if they are never open
+    /// together.
     pub fn next_open(schedules: &[&Self], at: i64) -> Option<i64> {
         let mut at = at;
         for _ in 0..MOST_CHANGES {
@@ -84,7 +85,7 @@ impl Schedule {
             let closes = schedules.iter().filter_map(|schedule| schedule.next_change(opens)).min();
             at = closes.unwrap_or(during.end).min(during.end);
             match times.last_mut() {
-                // All schedules stay open: one of them only changes to an adjoining window, so the range continues.
+                // All schedules are open at the end of the last range, so that range continues.
                 Some(Range { end, .. }) if *end == opens => *end = at,
                 _ => times.push(opens..at),
             }

@@ -1,7 +1,6 @@
 //! Reads secrets from the settings file, from a file that it names, or from systemd's credentials directory.
 //!
-//! Of the modules of the settings, only this one handles the text of a secret. The others get a [`Secret`], which is
-//! never shown.
+//! This module converts the text of a secret into a [`Secret`], which is never shown.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -42,9 +41,10 @@ const LONGEST: u64 = 64 * 1024;
 /// The permission bits with which the group and other users may read a file.
 const READABLE_BY_OTHERS: u32 = 0o044;
 
-/// Returns the secret of a key. It comes from the key, or the key that names its file, in the section, its groups or
-/// `[DEFAULT]`; if none of them has either key, from the systemd credential `<section's name>.<credential>`. Returns
-/// `None` if there is no secret, or after reporting an unusable one.
+/// Returns the secret of a key. Either the key contains the secret, or the key with the suffix `File` names the
+/// secret's file. The first of the section, its groups and `[DEFAULT]` that has one of these keys applies. If none of
+/// them has either key, the secret comes from the systemd credential `<section's name>.<credential>`. Returns `None` if
+/// there is no secret, or after reporting an unusable one.
 pub(super) fn read(written: &Written<'_>, credential: &str) -> Option<Secret> {
     let view = match written.key.transport {
         Transport::Ssh => &written.view.without_defaults_of_ssh(),

@@ -77,8 +77,8 @@ impl<'a> View<'a> {
         match (view.find(key.name), key.preset) {
             (Some((_, entry)), _) => Some(&entry.value),
             (None, Preset::Value(value)) => Some(value),
-            // The value may come from another key, a file or a credential. The parser of this key gets an empty text
-            // and looks for it.
+            // The value may come from another key, a file or a credential. The parser of this key gets an empty text,
+            // and reads these sources.
             (None, Preset::Otherwise(_)) if key.secrecy == Secrecy::Secret || key.prefix().is_some() => Some(""),
             (None, Preset::Otherwise(_)) => None,
             // Keys with a link's name at the end, such as `Address.x`, may replace this required key.

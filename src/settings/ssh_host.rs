@@ -59,8 +59,8 @@ pub struct SshHost {
     pub host_key_policy: HostKeyPolicy,
     /// The host's name in `known_hosts` and in host certificates, instead of address and port.
     pub host_key_alias: Option<String>,
-    /// The name and port under which `known_hosts` lists the host, instead of its own address and port. Set for the
-    /// further addresses of a vessel, to those of the first one.
+    /// The name and port under which `known_hosts` lists the host, instead of its own address and port. Set for each
+    /// address of a vessel except the first, to the name and port of the first address.
     pub known_as: Option<(String, u16)>,
     /// The user's own `known_hosts` files; `None`: the default file.
     pub known_hosts: Option<Vec<PathBuf>>,
@@ -91,8 +91,8 @@ impl SshHost {
         }
     }
 
-    /// Returns whether the vessel dials in: whether its address is a socket or a port on this host, which exists only
-    /// while the vessel forwards it. So an attempt to connect costs nothing.
+    /// Returns whether the vessel dials in: whether its address is a socket or a port on this host. Such a socket or
+    /// port exists only while the vessel forwards it, so an attempt to connect before that costs nothing.
     pub fn is_dialled_in(&self) -> bool {
         let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
         self.hop.is_none()
@@ -101,7 +101,8 @@ impl SshHost {
                 || self.address.parse().is_ok_and(is_loopback))
     }
 
-    /// Returns address and port, as written in the settings; or the socket.
+    /// Returns the address and port in the form of the settings, such as `[::1]:22`. For a socket, returns its address
+    /// alone.
     pub fn at(&self) -> String {
         let Self { address, port, .. } = self;
         match (self.socket(), address.contains(':')) {

@@ -71,7 +71,7 @@ pub struct Vessel {
     pub congestion_control: CongestionControl,
     /// `Compression`: whether and how the data is compressed.
     pub compression: Compression,
-    /// `RateLimit`: the rate limit of all connections to the vessel together, in bytes of files.
+    /// `RateLimit`: the maximum rate of file data to the vessel over all connections together.
     pub rate_limit: RateSchedule,
     /// `Schedule` and `Schedule.tz`: when files may be sent to the vessel.
     pub schedule: Schedule,
@@ -87,7 +87,7 @@ pub struct Vessel {
     pub assembly: Assembly,
     /// `Shell`: whether commands are run on the vessel.
     pub shell: Shell,
-    /// `SmallFiles`: how files of one chunk are sent.
+    /// `SmallFiles`: how files of at most 1 MiB are sent.
     pub small_files: SmallFiles,
     /// `Verify`: how copies are verified.
     pub verify: Verify,
@@ -300,8 +300,8 @@ fn groups(written: &Written<'_>) -> Result<Vec<String>, Diagnostic> {
     Ok(values::list(written.text).map(str::to_owned).collect())
 }
 
-/// Reports keys in the section of a local target that only apply to SSH. Such keys in groups and in `[DEFAULT]` are not
-/// reported, because they are meant for other vessels.
+/// Reports the keys for SSH in the section of a vessel that is this host. Such keys in groups and in `[DEFAULT]` are
+/// not reported, because they are meant for other vessels.
 fn check_local(view: &View<'_>, route: &RouteKeys) {
     let of_ssh = |name: &str| {
         let of_route = vessel_route::KEYS.iter().map(|key| &key.known);

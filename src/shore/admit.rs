@@ -77,9 +77,9 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
     Ok(batch)
 }
 
-/// Adds the versions of files that were renamed to make room for these files, then of files that were renamed to make
-/// room for those, and so on, as in a rotation of logs. All are recorded in one transaction: otherwise a vessel might
-/// replace its only copy of a file before it knows the file's new name.
+/// Adds the versions of files that were renamed so that files in `versions` could take their paths, then of files that
+/// were renamed so that the added files could take their paths, and so on, as in a rotation of logs. All are recorded
+/// in one transaction: otherwise a vessel might replace its only copy of a file before it knows the file's new name.
 async fn with_renamed_aside(directory: &Arc<Directory>, versions: Vec<NewVersion>) -> Result<Vec<NewVersion>, Fault> {
     let (mut all, mut latest) = (Vec::new(), versions);
     while !latest.is_empty() && all.len() < BATCH_FILES {
@@ -99,7 +99,7 @@ async fn with_renamed_aside(directory: &Arc<Directory>, versions: Vec<NewVersion
 ///
 /// The versions are needed because vessels create parent directories together with an entry, but delete only
 /// directories that the ledger knows. If all entries are deletions, a parent of which the ledger knows any version is
-/// left out, too: that version was or will be delivered after the directory, and its delivery removes the directory.
+/// left out, too: the delivery of that version follows the creation of the directory, and removes the directory.
 pub(super) async fn unknown_parents(
     directory: &Directory,
     versions: &[NewVersion],
@@ -207,7 +207,7 @@ impl Batch {
 }
 
 /// Records versions together with their unknown parent directories. Returns the paths of parents that are no longer
-/// directories, which must be checked once more.
+/// directories; the caller must check these paths once more.
 pub(super) async fn enter_with_parents(
     directory: &Directory,
     mut versions: Vec<NewVersion>,

@@ -64,7 +64,7 @@ impl DirectoryIngest {
     }
 
     /// Decides whether the results of scans are discarded because a file system was mounted or unmounted during the
-    /// scans. Then the scans may have found some files from before the change and some from after it, and another scan
+    /// scans. Then the scans may have listed some directories before the change and others after it, and another scan
     /// follows. `tables` are the mount tables before and after the scans; `links` are the links that the scans
     /// followed.
     async fn is_discarded(&mut self, tables: MountTables, links: BTreeSet<RelPath>) -> Result<bool, Fault> {

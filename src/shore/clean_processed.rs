@@ -31,7 +31,7 @@ pub(super) struct CleanProcessed<'a> {
     at: VersionId,
     /// The first version that may still have a file in `processed/`. No earlier version has one.
     done: VersionId,
-    /// Whether the running check has found no file that stays in `processed/` for now.
+    /// Whether every file that the running check has examined so far is gone from `processed/`.
     all_gone: bool,
     complained: bool,
 }

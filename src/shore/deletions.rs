@@ -1,9 +1,10 @@
 //! Deletions on the shore, and the checks that prevent the vessels from repeating an accidental deletion.
 //!
-//! Missing paths are collected for 1 to 3 s, so that they are handled together, and so that a program has time to remove a
-//! file and create it again. Then they are checked once more. The paths that are still missing are recorded as deleted. If
-//! they exceed `MaxDelete`, or if the location is empty or was replaced by another directory, their deletions are held back.
-//! Held-back deletions are not stored, because the next scan finds the missing paths again.
+//! Missing paths are collected for 1 to 3 s, so that they are handled together, and so that a program has time to
+//! remove a file and create it again. If a missing path may turn out to be moved, the time is up to 10 s. Then the
+//! paths are checked once more. The paths that are still missing are recorded as deleted. If they exceed `MaxDelete`,
+//! or if the location is empty or was replaced by another directory, their deletions are held back. Held-back deletions
+//! are not stored, because the next scan finds the missing paths again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -170,7 +171,7 @@ impl Deletions {
         if let Some(what) = &facts.moved {
             return Some(format!("{location} {what}"));
         }
-        // The mount point itself may contain files. So the location may not be empty although its disk is unmounted.
+        // The mount point itself may contain files. Then the location is not empty although its disk is unmounted.
         if all >= known && !facts.is_one_file {
             return Some(format!("every path in {location} ({known} in total) is missing; is its disk mounted?"));
         }

@@ -61,7 +61,7 @@ pub(super) fn diff_scan(
 pub(super) struct Looks {
     /// Files, directories and links that the rules accept.
     pub(super) taken: Vec<Found>,
-    /// Directories that the rules allow to enter. Their entries must be checked too.
+    /// Directories that a scan may enter according to the rules. Their entries must be checked too.
     pub(super) entered: Vec<RelPath>,
     /// Directories that are not recorded themselves. If the ledger knows a file or link at such a path, that file or
     /// link no longer exists.

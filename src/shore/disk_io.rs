@@ -1,7 +1,7 @@
 //! Calls to a directory's disk, which may block for hours: a mount whose server is unreachable does not answer calls.
 //!
-//! Each call runs on a separate thread, so that only the tasks of its own directory wait for it. If the disk does not
-//! respond, the directory reports a trouble.
+//! Each call runs on a separate thread, so that a call that blocks delays only the tasks of its own directory. If the
+//! disk does not respond, the directory reports a trouble.
 
 use std::path::PathBuf;
 use std::time::Duration;

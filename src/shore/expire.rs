@@ -55,7 +55,8 @@ async fn expire_until(directory: &Directory, until: i64) -> Result<Option<i64>, 
             );
         }
         if !expired.is_empty() {
-            // Then running deliveries of these versions end, and sources that no vessel awaits any more retire.
+            // Wakes the vessels' tasks, which end running deliveries of these versions, and the task that retires
+            // sources that no vessel awaits any more.
             directory.ring_vessels();
             directory.retire_bell.ring();
         }

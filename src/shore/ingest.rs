@@ -49,7 +49,8 @@ pub async fn ingest(directory: Directory) -> Result<(), Fault> {
     }
     let mut ingest = DirectoryIngest::new(Arc::new(directory));
     let ended = stop.run_until_cancelled(ingest.run()).await.unwrap_or(Ok(()));
-    // No batch may outlive this task, because it would record versions for the vessels with which the task was started.
+    // No batch may outlive this task, because the batch would record versions for the vessels with which the task was
+    // started.
     ingest.batches.shutdown().await;
     ended
 }
@@ -133,8 +134,8 @@ impl DirectoryIngest {
         }
     }
 
-    /// Starts to scan the whole directory or, if that is not due, waiting directories below it. Does nothing while a
-    /// scan is running.
+    /// Starts a scan of the whole directory or, if none is due, of the waiting directories below it. Does nothing while
+    /// a scan is running.
     fn begin_scans(&mut self) {
         // At start, missing paths are handled before another scan, because the scan would only find them again.
         let first_deletions = self.scanned && !*self.directory.taken_in.borrow() && !self.deletions.is_empty();
@@ -182,7 +183,7 @@ impl DirectoryIngest {
         [self.settling.next_look(), deletions, releasing].into_iter().flatten().fold(soon, Instant::min)
     }
 
-    /// Sets `taken_in` once all files present at start are in the ledger or no longer need to be waited for.
+    /// Sets `taken_in` once all files present at start are in the ledger, or the wait for them has ended.
     fn announce(&self) {
         let settled =
             self.settling.is_empty() || self.started.elapsed() > PATIENCE + self.directory.settings.settle_time;
@@ -228,7 +229,7 @@ impl DirectoryIngest {
         self.look_at(gone).await
     }
 
-    /// Handles a file whose writer closed it, or that was moved into the directory.
+    /// Handles a file that its writer has closed, or that was moved into the directory.
     fn finish(&mut self, path: RelPath) {
         if self.directory.settings.min_age.is_zero() {
             self.settling.forget(&path);

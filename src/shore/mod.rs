@@ -2,8 +2,8 @@
 //! when every vessel has acknowledged.
 //!
 //! Each directory has up to three tasks. [`ingest()`] turns hints and scans into ledger entries and rings the vessels'
-//! bells. [`retire()`] is woken when a vessel acknowledges a file, and moves files that every vessel has acknowledged to
-//! `processed/`. [`expire()`] ends deliveries that have waited too long. The tasks share the ledger and the state of
+//! bells. [`retire()`] is woken when a vessel acknowledges a file, and moves files that every vessel has acknowledged
+//! to `processed/`. [`expire()`] ends deliveries that have waited too long. The tasks share the ledger and the state of
 //! writers, and do not depend on how files are sent to vessels.
 
 mod admit;
@@ -76,7 +76,7 @@ pub struct Directory {
     pub monitor: Arc<dyn Monitor>,
     /// Clock for the time of day.
     pub clock: Clock,
-    /// Set once all files present at start are in the ledger or no longer need to be waited for.
+    /// Set once all files present at start are in the ledger, or the wait for them has ended.
     pub taken_in: watch::Sender<bool>,
     /// Current troubles that keep the directory or an entry of it from being used.
     pub trouble: watch::Sender<Troubles>,

@@ -1,5 +1,5 @@
-//! Deletions and mounts: a path may be missing because its file system was unmounted, or covered by another one. Such a
-//! path is not treated as a deletion.
+//! Deletions and mounts: a path may be missing because its file system was unmounted, or because another file system
+//! covers it. Such a path does not count as deleted.
 //!
 //! The ledger stores the file systems mounted at and below a location, as of the last scan that found all their files.
 //! So a change is detected even after a restart. If another file system is mounted at a path now, deletions below that
@@ -7,8 +7,8 @@
 //! given.
 //!
 //! A scan reads the mount table before it begins and after it has ended. If the two tables differ, its results are
-//! discarded and another scan follows. A file system that is unmounted after the scan has found its files counts as
-//! changed as well.
+//! discarded and another scan follows. A file system also counts as changed if it is unmounted after the scan has found
+//! its files.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -125,7 +125,8 @@ impl MountWatch {
         }
         let ((before, mut changes), (after, changed)) = match (before, self.look(directory).await?) {
             (Ok(before), Ok(after)) => (before, after),
-            // Without the mounts, files of an unmounted disk look like deleted files, so all deletions wait.
+            // Without the list of mounts, files of an unmounted disk look like deleted files. So all deletions are held
+            // back.
             (Err(error), _) | (_, Err(error)) => {
                 let location_moved = Some(format!(
                     "cannot be checked for unmounted disks, because mounts can't be listed (is /proc mounted?): {error}"
@@ -170,8 +171,9 @@ impl MountWatch {
         let (location, links, known) = (directory.settings.location.clone(), self.links.clone(), before.clone());
         let look = move || {
             let (earlier, now) = (earlier.mounts(&links, &known), now.mounts(&links, &known));
-            // The mounts of the scan (`now`) are to be stored, because the files were found there. A new reading also
-            // has the IDs of file systems behind links, so it is stored instead if no mount has changed since the scan.
+            // The mounts of the scan (`now`) are stored, because the scan found the files there. If no mount has
+            // changed since the scan, the current mounts are stored instead: they also have the IDs of file systems
+            // behind links.
             let current = Mounts::look(&location, &links, &known).ok().filter(|current| current.are_as_in(&now));
             (earlier, current.unwrap_or(now))
         };

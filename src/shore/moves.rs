@@ -68,7 +68,7 @@ pub(super) async fn name_origins(directory: &Directory, versions: &mut Vec<NewVe
     for origin in origins {
         let is_gone = origin.is_current && gone.contains(&origin.path);
         let version = &mut versions[origin.at];
-        // If several paths are hard links to the file, the missing one is the origin.
+        // If several paths are hard links to the file, the path that no longer exists is the origin.
         if version.origin.is_none() || is_gone {
             version.origin = Some(origin.version);
         }
@@ -85,8 +85,8 @@ pub(super) async fn name_origins(directory: &Directory, versions: &mut Vec<NewVe
 }
 
 /// Sets the origins of large files that were moved and then changed, so that vessels keep the earlier file until its
-/// blocks were copied. The inode is only a hint, because a file system may give it to another file. So both files must
-/// begin with the same blocks. The earlier path is deleted or replaced like any other path.
+/// blocks were copied. The inode is only a hint, because a file system may give it to another file. So the two files
+/// must also have one of their first blocks in common. The earlier path is deleted or replaced like any other path.
 async fn name_changed_origins(directory: &Directory, versions: &mut [NewVersion]) -> Result<(), Fault> {
     let is_large = |version: &NewVersion| version.kind == VersionKind::File && version.digest.is_none();
     if directory.settings.delta == Delta::No || !versions.iter().any(is_large) {
@@ -114,8 +114,8 @@ async fn name_changed_origins(directory: &Directory, versions: &mut [NewVersion]
     Ok(())
 }
 
-/// Finds large files that were renamed within their directory and whose old names now belong to these files. Returns
-/// the new paths of the large files.
+/// Finds large files that were renamed within their directory and whose old paths now belong to files in `versions`.
+/// Returns the new paths of the large files.
 pub(super) async fn renamed_aside(directory: &Directory, versions: &[NewVersion]) -> Result<Vec<RelPath>, Fault> {
     if !are_sought(directory) {
         return Ok(Vec::new());
@@ -208,7 +208,7 @@ pub(super) async fn moved_trees(
     let mut taken: HashSet<PathBuf> = HashSet::new();
     for origin in origins.iter().filter(|origin| gone.contains(&origin.path)) {
         let to = &new[origin.at].path;
-        // Either the directory moved together with a directory above it, or two directories claim the same origin.
+        // A path is taken if a directory above it has moved as well, or if two directories claim the same origin.
         let is_taken = |path: &RelPath| path.as_path().ancestors().any(|above| taken.contains(above));
         // A file that is being read may still be recorded at its earlier path.
         if is_taken(to) || is_taken(&origin.path) || pending.is_busy_in(&origin.path) {

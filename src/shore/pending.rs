@@ -117,7 +117,7 @@ impl Pending {
         }
     }
 
-    /// Puts the files of a batch that were not read back to the front of the queue.
+    /// Puts the unread files of a batch back to the front of the queue.
     pub(super) fn put_back(&mut self, unread: Vec<RelPath>) {
         for path in unread.into_iter().rev() {
             if self.busy.insert(path.clone()) {

@@ -1,6 +1,6 @@
-//! Decides whether files have been unchanged for long enough to be finished. A later step checks whether a process
-//! still has such a file open for writing: when the file is taken in (`local::take_in`, `local::open_writers`). Stores
-//! the paths of files that may be unfinished, each with the time of its next check.
+//! Decides whether files have been unchanged for long enough to be finished. Whether a process still has such a file
+//! open for writing is checked later, when the file is taken in (`local::take_in`, `local::open_writers`). Stores the
+//! paths of files that may be unfinished, each with the time of its next check.
 //!
 //! A file that is open for writing is not finished. The watcher reports at once when the file is closed, but the file
 //! is also checked from time to time, because events can be lost.

@@ -11,8 +11,8 @@ use crate::monitor::Event;
 use crate::names::RelPath;
 use crate::text::counted;
 
-/// Maximum number of stored troubles. If there are more, further ones with single directories and files are not stored,
-/// because nobody would read them.
+/// Maximum number of stored troubles. If there are more, further troubles of single directories and files are not
+/// stored, because nobody would read them.
 const MOST: usize = 1000;
 /// Number of troubles that a summary lists in full.
 const SPELT_OUT: usize = 3;

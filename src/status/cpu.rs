@@ -18,8 +18,8 @@ struct Reading {
 }
 
 impl CpuMeter {
-    /// Returns the load since the last measurement, in percent of one processor; 0 at the first call. Less than
-    /// [`LEAST`] after a measurement, returns its result again.
+    /// Returns the load since the last measurement, in percent of one processor; 0 at the first call. Within [`LEAST`]
+    /// after a measurement, returns the result of that measurement again.
     pub(super) fn percent(&self) -> f64 {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, used) = (Instant::now(), used());

@@ -135,8 +135,8 @@ impl Reporter<'_> {
         Some((format!("[Directory {name}] is paused since {}{until}{note}", local(pause.since)), pause.until))
     }
 
-    /// Explains what a due delivery waits for: a failed file of its directory that is retried first, files with a higher
-    /// priority, or the files before it in its queue.
+    /// Explains what a due delivery waits for: a failed file of its directory that is retried first, files with a
+    /// higher priority, or the files before it in its queue.
     fn turn(&self, name: &DirectoryName, vessel: &VesselStatus) -> String {
         let held = vessel.retried_first.as_ref().filter(|first| first.directory == name.as_str());
         if let Some(first) = held {

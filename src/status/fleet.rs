@@ -72,7 +72,8 @@ struct Line<'a> {
     oldest: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last: Option<i64>,
-    /// When the vessel's window opens; if it is open, when the first closed window of a directory opens.
+    /// When the vessel's window opens; if it is open, when the window of the first directory with a closed window
+    /// opens.
     #[serde(skip_serializing_if = "Option::is_none")]
     opens: Option<i64>,
     /// The shore that serves the vessel; omitted if `shores` is empty.

@@ -58,8 +58,8 @@ pub(super) struct Lane<'a> {
 /// When the files of a lane are expected to be sent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Expected {
-    /// Intervals in which bytes are sent at one rate: the start in milliseconds since 1970, the offset of the first byte,
-    /// and the bytes per millisecond.
+    /// Intervals in which bytes are sent at one rate: the start in milliseconds since 1970, the offset of the first
+    /// byte, and the bytes per millisecond.
     pieces: Vec<(f64, f64, f64)>,
     bytes: f64,
     end: Option<f64>,
@@ -91,8 +91,8 @@ impl Expected {
     }
 }
 
-/// Forecasts when the lanes are sent; earlier lanes go first. If the forecast ends early because the rate of a way is not
-/// known, also returns the name of that way.
+/// Forecasts when the lanes are sent; earlier lanes go first. If the forecast ends early because the rate of a way is
+/// not known, also returns the name of that way.
 pub(super) fn forecast(course: &Course<'_>, lanes: &[Lane<'_>]) -> (Vec<Expected>, Option<String>) {
     let Course { during, ways, budgets } = course;
     let mut budgets = budgets.clone();

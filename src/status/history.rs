@@ -58,8 +58,8 @@ pub fn report(reporter: &Reporter<'_>, meant: &Meant<'_>, only: Option<&VesselNa
         Some(directory) => reporter.disk((directory, state), versions).unzip(),
         None => reporter.not_configured(name, versions).unzip(),
     };
-    // For a directory that is not in the settings a retry has no effect, so no actions are listed; `note` names the
-    // remedy.
+    // For a directory that is not in the settings, a retry has no effect. So the deliveries list no actions; the
+    // history's `you_can` lists the remedies.
     let fitting = |report: DeliveryReport| {
         if directory.is_some() { report } else { DeliveryReport { you_can: Vec::new(), ..report } }
     };
@@ -133,7 +133,7 @@ fn expired(history: &VersionHistory) -> String {
     format!("expired before any vessel received it; its source was moved to {EXPIRED}/{to}")
 }
 
-/// Returns whether `processed/` contains a directory of the file's name; `false` when the disk doesn't respond.
+/// Returns whether `processed/` contains a directory with the file's name; `false` when the disk doesn't respond.
 fn is_beside_directory(directory: &Directory, path: &RelPath) -> bool {
     let (location, path) = (directory.location.clone(), path.clone());
     local::within(MOMENT, move || local::is_directory_in_processed(&location, &path)).unwrap_or(false)

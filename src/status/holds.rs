@@ -18,8 +18,8 @@ pub(super) struct Situation<'a> {
 }
 
 impl Situation<'_> {
-    /// Returns why the files of a directory may not be sent; `None` if they may. `directory` is `None` for the files of a
-    /// directory that is not configured any more.
+    /// Returns why the files of a directory may not be sent; `None` if they may. `directory` is `None` for the files of
+    /// a directory that is not configured any more.
     pub(super) fn held(&self, directory: Option<&Directory>) -> Option<Held> {
         let priority = directory.map(|directory| directory.priority).unwrap_or_default();
         self.by_schedule(directory, priority).or_else(|| self.by_ways(priority))
@@ -83,8 +83,8 @@ impl Held {
     }
 }
 
-/// Returns when all of `schedules` open together; `None` if they are open at the time `at` (milliseconds since 1970), or
-/// are never open together.
+/// Returns when all of `schedules` are first open together; `None` if they are open at the time `at` (milliseconds
+/// since 1970), or are never open together.
 pub(super) fn opens(schedules: &[&Schedule], at: i64) -> Option<Timestamp> {
     let opens = Schedule::next_open(schedules, at)?;
     (opens > at).then(|| Timestamp::from_millisecond(opens).unwrap_or(Timestamp::MAX))

@@ -59,8 +59,8 @@ impl Gatherer {
         Ok(Some(incidents))
     }
 
-    /// Returns an incident for each vessel that is away or has not been reached yet since the start. The latter are
-    /// included because an incident that was reported before the start has not ended.
+    /// Returns an incident for each vessel that is away or has not been reached yet since the start. A vessel that has
+    /// not been reached yet is included, because an incident that was reported before the start has not ended.
     fn away(&self, document: &Document, now: i64) -> Vec<Incident> {
         let incident = |vessel: &VesselStatus| {
             let after = self.sending().vessel(&VesselName::new(&vessel.name))?.away_after;

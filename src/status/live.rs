@@ -52,7 +52,7 @@ pub(super) struct LiveVessel {
     pub(super) took: Histogram,
     pub(super) done: Done,
     /// The errors since data was last sent: the time of the first and the reason of the latest. If a vessel's
-    /// connections succeed and then fail again at once, the vessel counts as away since this time.
+    /// connections succeed and then fail again at once, the vessel counts as away since the first of these errors.
     trouble: Option<(i64, String)>,
 }
 

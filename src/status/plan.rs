@@ -96,8 +96,8 @@ fn of_vessel(settings: &Settings, status: &VesselStatus, at: Timestamp) -> Vesse
         };
         queues.push((directory.priority, queue));
     }
-    // By priority, then by the first window. The sort is stable: other directories of one priority stay in the order of
-    // the settings; they take turns.
+    // Sorts by priority, then by the start of the first window. The sort is stable, so directories that are equal in
+    // both stay in the order of the settings; they take turns.
     queues.sort_by_key(|(priority, queue)| (*priority, queue.windows.first().map(|window| window.from)));
     let queues: Vec<_> = queues.into_iter().map(|(_, queue)| queue).collect();
     let (link, rate) = (status.link.state.as_str(), status.carries);

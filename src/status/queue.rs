@@ -208,8 +208,8 @@ impl Gatherer {
             let vessel = holds.vessels.iter().find(|vessel| vessel.name == name.as_str());
             for queued in &page.entries {
                 let mut entry = entry(name, queued, (&live, &held), &mut eta);
-                // The ledger may list a delivery as postponed that is running again, or as waiting although it is held
-                // back.
+                // The ledger may list a delivery as postponed or parked although it is running again, or as waiting
+                // although it is held back.
                 let is_wanted = match state {
                     Asked::InLedger(QueueState::Waiting) => entry.state == QueueState::Waiting.as_str(),
                     Asked::InLedger(_) | Asked::Held => entry.taken.is_none(),

@@ -209,7 +209,7 @@ impl Outlook<'_> {
     }
 
     /// Returns the ways that a forecast may use, in the order of preference: the way in use and all less preferred
-    /// ones. More preferred ways must be down, so they are left out, unless their schedule is closed now.
+    /// ones. Leaves out more preferred ways, because they are presumably down, unless their schedule is closed now.
     fn ways(&self) -> Vec<Way<'_>> {
         let Some(vessel) = self.vessel.filter(|vessel| !vessel.ways.is_empty()) else {
             let (priorities, rate) = (Priorities::default(), (self.rate)(None));

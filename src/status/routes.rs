@@ -39,8 +39,8 @@ struct BudgetState {
 }
 
 impl BudgetState {
-    /// Returns which part of the limit is spent, so that it stops files of this priority: the whole limit, or the part
-    /// before the reserve. `None` if such files may still be sent.
+    /// Returns the spent part of the limit that stops files of this priority: the whole limit, or the part before the
+    /// reserve. `None` if files of this priority may still be sent.
     fn spent_part(&self, priority: Priority) -> Option<Part> {
         let reserve = self.reserve.filter(|reserve| !reserve.priorities().contains(priority));
         let reserve = reserve.filter(|_| self.is_down_to_reserve && !self.is_spent).map(Part::BeforeReserve);
@@ -78,7 +78,7 @@ impl Budgets {
         self.of(vessel, link).map(|(at, _)| at).collect()
     }
 
-    /// Returns the unused part of all limits.
+    /// Returns the unused part of each limit.
     pub(super) fn left(&self) -> Vec<BudgetLeft> {
         let left = |state: &BudgetState| {
             let used = if state.is_spent { state.limit.bytes } else { state.used };

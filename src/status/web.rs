@@ -199,8 +199,8 @@ async fn throughput(State(app): State<App>, Query(only): Query<OfVessel>) -> Res
     Json(app.web.gatherer().throughput(only.vessel.as_deref())).into_response()
 }
 
-/// Maximum rate of updates in bytes per second, on average: about the whole fleet, and about one vessel. A status page
-/// may receive both at a time.
+/// Maximum average rate of updates in bytes per second: `FLEET_BYTES` for the whole fleet, `VESSEL_BYTES` for one
+/// vessel. A status page may receive both kinds of updates at the same time.
 const FLEET_BYTES: u64 = 10 << 10;
 const VESSEL_BYTES: u64 = 4 << 10;
 

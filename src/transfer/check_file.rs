@@ -41,8 +41,8 @@ struct Asked<'a> {
     size: u64,
 }
 
-/// Verifies a file by `check-file`. Returns `None` if the vessel can't, or if the file must be read back to find the bad
-/// chunks.
+/// Verifies a file by `check-file`. Returns `None` if the vessel can't, or if the file must be read back to find the
+/// bad chunks.
 pub(super) async fn verify_by_check_file(
     transfers: &Transfers,
     version: &Version,
@@ -171,7 +171,8 @@ impl Asked<'_> {
         let from = self.size.saturating_sub(SAMPLE);
         let end = match self.read(from).await {
             Err(e) if e.is_connection() => return Err(e),
-            // An account that may not read can't be tested, but an earlier file may have shown that hashes are right.
+            // The hashes can't be tested if the account may not read files, but an earlier file may have shown that
+            // they are right.
             Err(_) if self.session.check_file_matched.load(Ordering::Relaxed) => return Ok(Hashes::Ends),
             Err(_) => return Ok(Hashes::Nothing),
             Ok(end) => end,

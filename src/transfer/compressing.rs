@@ -1,13 +1,13 @@
 //! Ranges of a file that are sent as compressed streams: decides when that is worth it, and makes and sends the
 //! streams.
 //!
-//! A range is compressed if the link is slower than the compressor and the file shrinks. The rate of the link is
-//! measured while the file is sent; before that, the rate limit, the rate of an earlier file, or a long round trip
-//! decides. A trial with the first missing bytes shows whether the file shrinks. Each range is compressed by itself,
-//! and is sent uncompressed if it does not shrink.
+//! A range is compressed if the link is slower than the compressor and the file shrinks when it is compressed. The rate
+//! of the link is measured while the file is sent; before that, the rate limit, the rate of an earlier file, or a long
+//! round trip decides. A trial with the first missing bytes shows whether the file shrinks. Each range is compressed by
+//! itself, and is sent uncompressed if it does not shrink.
 //!
-//! Each stream is a separate part, whose name tells its range and its length. So the vessel expands it when it joins
-//! the parts, and an interrupted stream is continued.
+//! Each stream is a separate part, whose name tells its range and its length. So the vessel can expand the stream when
+//! it joins the parts, and an interrupted stream can be continued.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,8 +30,8 @@ use crate::records::{Delivery, Version};
 use crate::settings::Compression;
 use crate::transport::{OpenFlags, SftpChannel};
 
-/// Minimum and maximum length of a range that is compressed, in bytes. Longer ranges shrink a little more, and need more
-/// memory.
+/// Minimum and maximum length of a range that is compressed, in bytes. Longer ranges shrink a little more, and need
+/// more memory.
 pub(super) const LENGTHS: (u64, u64) = (128 << 10, 2 << 20);
 /// Length of the trial, in bytes.
 const TRIAL: u64 = 1 << 20;
@@ -41,8 +41,8 @@ const WORTH: u64 = 90;
 /// and because the vessel expands the streams with one processor. Between the two factors, the decision stays as it is.
 const FASTER: f64 = 4.0;
 const STILL_FASTER: f64 = 2.0;
-/// Rate of a link, in bytes per second, from which on nothing is compressed: on a long or rate-limited link, and on a short
-/// link, which may look slow only because the processors are busy. 100 Mbit/s is below both.
+/// Rates of a link, in bytes per second, from which on nothing is compressed: on a long or rate-limited link, and on a
+/// short link. A short link may look slow only because the processors are busy. 100 Mbit/s is below both.
 const FASTEST: f64 = 100e6;
 const FASTEST_SHORT: f64 = 13e6;
 /// Interval between measurements of the link's rate.

@@ -1,8 +1,8 @@
 //! Finds a file on the vessel that has the content of a version, so that the vessel copies it instead of receiving it.
 //!
-//! The digest of a source of one chunk is known since intake. A larger source is hashed for this only if the vessel holds a
-//! file of the same size with the same bytes at a few offsets. The SHA-256 decides: a file on the vessel is copied only if it
-//! has the digest of the version, and the copy is verified like an upload.
+//! The digest of a source of one chunk is known since intake. A larger source is hashed for this only if the vessel
+//! holds a file of the same size with the same bytes at a few offsets. The SHA-256 decides: a file on the vessel is
+//! copied only if it has the digest of the version, and the copy is verified like an upload.
 
 use futures_util::future::try_join_all;
 
@@ -72,7 +72,7 @@ pub(super) async fn find(transfers: &Transfers, delivery: &Delivery) -> Result<O
     }
     candidates.retain(|held| origin == Some(held.version.id) || !session.unequal.contains(version.id, held.version.id));
     let tried: Vec<_> = candidates.iter().map(|held| held.version.id).collect();
-    // All files are opened concurrently. On a long path, opening them one after another would take seconds.
+    // All files are opened concurrently. On a long network path, opening them one after another would take seconds.
     let opening = candidates.into_iter().filter_map(|held| {
         let path = transfers.destination(&held.version).ok()?;
         Some(async move { Ok(open(transfers, &held, &path).await?.map(|file| (held, path, file))) })

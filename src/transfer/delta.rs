@@ -37,7 +37,7 @@ use crate::transport::{Attrs, GrowingHash, Ingredient, OpenFlags, RemoteError, R
 /// on the channel.
 const COPY: u64 = 2 << 20;
 const UNANSWERED: usize = 32;
-/// The same for copies of whole files, whose requests are all that is sent.
+/// The same limits for copies of whole files. Such a transfer sends only copy requests.
 const COPY_WHOLE: u64 = 16 << 20;
 const UNANSWERED_WHOLE: usize = 4;
 /// Number of bytes by which the assembly grows between two updates of its hash.
@@ -63,7 +63,8 @@ pub(super) struct Delta {
 #[derive(Clone)]
 struct Old {
     path: RemotePath,
-    /// The open file. A program or another delivery may replace the file before the copy begins; its bytes stay readable.
+    /// The open file. A program or another delivery may replace the file before the copy begins; its bytes stay
+    /// readable.
     opened: Option<RemoteFile>,
     /// Whether the whole file is copied.
     is_whole: bool,
@@ -166,7 +167,7 @@ pub(super) async fn apply<'s>(
     let session = &transfers.session;
     let size = delivery.version.stamp.size;
     let (is_whole, is_moved) = (delta.old.is_whole && delta.joined == 0, delivery.origin.is_some());
-    // Another delivery may give the path of a moved file to another file.
+    // A moved file is not cloned by its path, because another delivery may give this path to another file.
     if is_whole && !is_moved && clone_file(transfers, &delta.old.path, assembly, size).await? {
         session.found(&delivery.version, size);
         return Ok(None);

@@ -1,5 +1,5 @@
 //! Completes a file in one round trip: a script in the vessel's shell hashes it, sets its mode and time, flushes and
-//! renames it. On a short path, and for files that a script can't complete, SFTP is used.
+//! renames it. On a short network path, and for files that a script can't complete, SFTP is used.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ pub(super) enum End {
     Superseded,
 }
 
-/// Returns whether a script may complete a version's file: on a path where round trips cost more than processes, if the
-/// script can set all attributes of the file.
+/// Returns whether a script may complete a version's file: on a network path where round trips cost more than
+/// processes, if the script can set all attributes of the file.
 pub(super) fn may_end(session: &Session, version: &Version) -> bool {
     version.kind == VersionKind::File
         && version.owner.is_none()
@@ -97,8 +97,8 @@ pub(super) async fn end(
             "the vessel's shell did not report whether it renamed the file to {destination}"
         )));
     }
-    // The next steps may replace the assembly, and a file that exists under neither name while it is published counts
-    // as removed by a program on the vessel.
+    // The next steps may replace the assembly. The state is changed first, because a file in state `Publishing` that
+    // exists under neither name counts as removed by a program on the vessel.
     match enter(transfers, delivery, DeliveryState::Verifying).await? {
         true => Ok(End::Not),
         false => Ok(End::Superseded),

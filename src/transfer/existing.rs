@@ -33,8 +33,8 @@ pub(super) fn may_be_taken(session: &Session, delivery: &Delivery) -> bool {
 
 /// Returns whether the file of an interrupted rename exists neither as assembly nor under its final name. Then a
 /// program on the vessel has consumed the file, unless the settings exclude that (`Consumed`). A delivery that may have
-/// gone to the loop in the vessel's shell is in the state `Uploading`; then the loop's marker tells whether the file was
-/// renamed.
+/// gone to the loop in the vessel's shell is in the state `Uploading`; then the loop's marker tells whether the file
+/// was renamed.
 pub(super) async fn was_taken(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -114,7 +114,7 @@ pub(super) async fn already_there(
 }
 
 /// Returns whether, after an interrupted rename, a file under the final name is accepted by its size and time alone:
-/// with `Verify = size`, if the assembly no longer exists. Otherwise the whole file would be sent again.
+/// with `Verify = size`, if the assembly no longer exists. Without this exception, the whole file would be sent again.
 async fn size_suffices(session: &Session, assembly: &RemotePath) -> Result<bool, Fault> {
     if session.link.settings.verify != Verify::Size {
         return Ok(false);

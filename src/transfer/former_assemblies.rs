@@ -16,9 +16,9 @@ use crate::transport::RemoteError;
 /// Number of deliveries whose assemblies are renamed concurrently.
 const AT_ONCE: usize = 256;
 
-/// Renames the assemblies that another shore has begun on the vessel to the names that this shore uses, and removes those
-/// of superseded deliveries. Must be called before the first delivery: late requests of the other shore then find no file,
-/// so they can neither truncate an assembly that is being verified nor publish it.
+/// Takes over the assemblies that another shore has begun on the vessel: renames them to the names that this shore
+/// uses, and removes those of superseded deliveries. Must be called before the first delivery: late requests of the
+/// other shore then find no file, so they can neither truncate an assembly that is being verified nor publish it.
 ///
 /// A file whose assembly can't be renamed is sent again; the record stays for the next session.
 pub(crate) async fn take_over_assemblies(transfers: &Transfers) -> Result<(), Fault> {
@@ -75,8 +75,8 @@ async fn take_over(transfers: &Transfers, names: &[FormerAssembly]) -> Result<()
     Ok(())
 }
 
-/// Restarts a delivery whose assembly could not be renamed. Otherwise the next attempt would find no assembly under the new
-/// name, and conclude that a program on the vessel has removed the published file.
+/// Restarts a delivery whose assembly could not be renamed. Otherwise the next attempt would find no assembly under the
+/// new name, and conclude that a program on the vessel has removed the published file.
 async fn begin_anew(transfers: &Transfers, one: &FormerAssembly) -> Result<(), Fault> {
     let session = &transfers.session;
     transfers.ledger.enter(one.delivery, DeliveryState::Uploading).await.map_err(|e| e.fault())?;

@@ -1,9 +1,10 @@
 //! One delivery, from its current state to its acknowledgement.
 //!
-//! [`deliver()`] runs through these steps: look, plan (whole, resume or delta), upload, verify, publish, acknowledge.
-//! It records the progress as a [`DeliveryState`](crate::records::DeliveryState). Each step queries the current state
-//! of the vessel, so it may be repeated after a crash or a lost connection. A step is a function that takes only what
-//! it needs: most take the session alone; those that query the ledger or the settings take [`Transfers`].
+//! [`deliver()`] runs through these steps: query the vessel, plan (whole, resume or delta), upload, verify, publish,
+//! acknowledge. It records the progress as a [`DeliveryState`](crate::records::DeliveryState). Each step queries the
+//! current state of the vessel, so it may be repeated after a crash or a lost connection. A step is a function that
+//! takes only what it needs: most take the session alone; those that query the ledger or the settings take
+//! [`Transfers`].
 
 mod acknowledge;
 mod append;

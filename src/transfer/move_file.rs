@@ -1,9 +1,9 @@
 //! When a file was moved on the shore, renames it on the vessel, if it is unchanged there and its earlier path is about
 //! to be deleted. Otherwise the file is copied or sent like any other.
 //!
-//! Until the rename, the delivery is in the state `Uploading`: in the state `Publishing`, a file that exists under
-//! neither name counts as consumed by a program on the vessel. After a crash that followed the rename, the next attempt
-//! finds the file under its final name.
+//! Until the rename, the delivery stays in the state `Uploading`, because in the state `Publishing`, a file that exists
+//! under neither name counts as consumed by a program on the vessel. After a crash that followed the rename, the next
+//! attempt finds the file under its final name.
 
 use super::acknowledge::enter;
 use super::copy_source::{is_as_delivered, may_use, note_made_from};

@@ -23,8 +23,8 @@ use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryId, DeliveryState, VersionKind};
 use crate::transport::{Attrs, RemoteError};
 
-/// Maximum number of pending queries: listings of directories and targets of links. More on a long path, where most
-/// queries only wait for round trips.
+/// Maximum number of pending queries: listings of directories and targets of links. More on a long network path, where
+/// most queries only wait for round trips.
 const AT_ONCE: usize = 32;
 const AT_ONCE_FAR: usize = 256;
 
@@ -127,8 +127,8 @@ async fn is_complete(
     let at = |path: &[u8]| if path.is_empty() { root.clone() } else { root.join(path) };
     let (mut looks, mut same) = (FuturesUnordered::new(), true);
     // A path is listed only if it is known to be a directory, because a refused open would look like too many open
-    // files. The listing of a directory tells which of its entries are directories. On a long path, each level would
-    // take several round trips, so for a deep tree the attributes of all directories are queried first.
+    // files. The listing of a directory tells which of its entries are directories. On a long network path, each level
+    // would take several round trips, so for a deep tree the attributes of all directories are queried first.
     let mut directories: Vec<_> = expected.iter().collect();
     let depth = |path: &[u8]| if path.is_empty() { 0 } else { 1 + path.iter().filter(|byte| **byte == b'/').count() };
     directories.sort_unstable_by_key(|(above, _)| depth(above));
@@ -166,8 +166,8 @@ async fn is_complete(
 
 type Look<'a> = BoxFuture<'a, Result<bool, RemoteError>>;
 
-/// Waits until fewer than `most` queries are pending. Returns `false` if one of them found a difference; a path that can't
-/// be queried counts as different.
+/// Waits until fewer than `most` queries are pending. Returns `false` if one of them found a difference; a path that
+/// can't be queried counts as different.
 async fn all_same(looks: &mut FuturesUnordered<Look<'_>>, most: usize) -> Result<bool, Fault> {
     let mut same = true;
     while looks.len() >= most {
@@ -199,8 +199,8 @@ async fn has_same_target(session: &Session, link: RemotePath, entry: &MovedEntry
     Ok(session.remote.read_link(&link).await?.is_some_and(|target| target[..] == entry.held.version.target[..]))
 }
 
-/// Returns whether a listed entry has the kind and, if it is a file, the size and time of the delivered one. The targets
-/// of links are compared later.
+/// Returns whether a listed entry has the kind and, if it is a file, the size and time of the delivered one. The
+/// targets of links are compared later.
 fn is_as_moved(entry: &MovedEntry, attrs: &Attrs) -> bool {
     match entry.held.version.kind {
         VersionKind::File => is_as_delivered(&entry.held, attrs),

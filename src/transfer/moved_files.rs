@@ -7,9 +7,9 @@ use super::transfers::Transfers;
 use crate::fault::Fault;
 use crate::records::Delivery;
 
-/// How long a delivery that replaces a file waits for other deliveries that must copy this file first: while none of
-/// them is running, and while one is running; and the interval of the checks. Afterwards, the content can't be copied
-/// any more and is sent.
+/// Maximum time for which a delivery that replaces a file waits for other deliveries that must copy this file first: if
+/// none of those deliveries is running, and if at least one is running. After that time, the file is replaced; its
+/// content can't be copied any more and is sent. `OFTEN` is the interval of the checks.
 const NOT_RUNNING: Duration = Duration::from_secs(3);
 const RUNNING: Duration = Duration::from_secs(600);
 const OFTEN: Duration = Duration::from_millis(20);

@@ -9,8 +9,8 @@ use crate::records::Version;
 use crate::rights::CopyOf;
 use crate::transport::{Attrs, ErrorKind, Leftovers, Listed, RemoteError};
 
-/// Returns whether a file belongs to another user: neither to the owner of new files beside the assembly, nor to the owner
-/// that is set on the version's copy. `false` if the vessel does not report owners.
+/// Returns whether a file belongs to another user: neither to the owner of new files beside the assembly, nor to the
+/// owner that is set on the version's copy. `false` if the vessel does not report owners.
 async fn is_foreign(
     session: &Session,
     version: &Version,

@@ -18,7 +18,7 @@ use crate::records::{Delivery, Version};
 use crate::settings::Assembly;
 use crate::transport::{RemoteFile, SftpChannel};
 
-/// Maximum size of the parts in TempDir, uploading or waiting to be joined, in chunks.
+/// Maximum total size, in chunks, of the parts in TempDir that are being uploaded or wait to be joined.
 const CHUNKS_IN_TEMP_DIR: u64 = 6;
 
 /// The upload of one file in parts.
@@ -33,7 +33,7 @@ pub(super) struct PartsUpload<'a> {
     pub(super) changed: Notify,
     pub(super) job: Job,
     pub(super) compressing: Compressing<'a>,
-    /// Number of bytes that were sent as they are.
+    /// Number of bytes that were sent uncompressed.
     pub(super) sent_plain: AtomicU64,
     /// The assembly, if it was opened in advance.
     pub(super) opened: Mutex<Option<RemoteFile>>,

@@ -75,7 +75,8 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     }
 }
 
-/// Delivers a file by the cheapest possible means: it was consumed already, or is moved, sent to the loop, copied or sent.
+/// Delivers a file by the cheapest possible means: it was consumed already, or is moved, sent to the loop, copied or
+/// sent.
 async fn deliver_file(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -131,7 +132,8 @@ async fn deliver_file(
 /// Finds the files on the vessel from which the new file can be made.
 async fn find_there(transfers: &Transfers, delivery: &Delivery) -> Result<There, Fault> {
     let last = delta::last_delivered(transfers, delivery).await?;
-    // If the vessel has an earlier version of an unread file, the file is compared with it in the pass that hashes it.
+    // If the file was not read yet and the vessel has an earlier version of it, the file is compared with that version
+    // while it is hashed. Then no file with the same content is searched for.
     let is_compared = last.is_some() && delivery.version.digest.is_none() && delivery.origin.is_none();
     let copied = match !is_compared && copy_source::is_possible(transfers, delivery) {
         true => Box::pin(copy_source::find(transfers, delivery)).await?,
@@ -142,7 +144,7 @@ async fn find_there(transfers: &Transfers, delivery: &Delivery) -> Result<There,
         false => Vec::new(),
     };
     if copied.is_none() && last.is_none() && delivery.version.plan().count() == 1 {
-        // Nothing is copied, so no other delivery waits for this one.
+        // Nothing is copied, so no other delivery needs to wait for this one.
         transfers.moved_files.secured(delivery.id);
     }
     Ok(There { last, copied, similar })
@@ -192,7 +194,7 @@ async fn complete(
     acknowledge_seen(transfers, delivery, (verified, seen), started, compressed).await
 }
 
-/// Files on the vessel of which a version may be made.
+/// Files on the vessel from which a version may be made.
 struct There {
     /// An earlier version of the file.
     last: Option<LastDelivered>,
@@ -209,8 +211,8 @@ impl There {
 }
 
 /// Prepares a file of several chunks, a file of which the vessel received an earlier version, or a file whose content
-/// the vessel has. The file's size justifies additional round trips, which find out how many bytes
-/// earlier attempts have sent.
+/// the vessel has. The file's size justifies additional round trips, which find out how many bytes earlier attempts
+/// have sent.
 async fn prepare_large(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -230,20 +232,20 @@ async fn prepare_large(
             false => Ok(ResumeState::default()),
         }
     };
-    // On a long path, the assembly of a first attempt is created meanwhile. The state is recorded first, so that the
-    // assembly is removed if the attempt fails.
+    // On a long network path, the assembly of a first attempt is created meanwhile. The state is recorded first, so
+    // that the assembly is removed if the attempt fails.
     let opens = is_sent_whole && delivery.state == DeliveryState::Pending && session.is_far();
     if opens && !enter(transfers, delivery, DeliveryState::Uploading).await? {
         return Ok(Prepared::Superseded);
     }
     let opening = async {
         match opens {
-            // Without success, the upload tries again and reports the error.
+            // If this fails, the upload opens the assembly again and reports the error.
             true => open_new(&session.remote, session.remote.main_channel(), assembly).await.ok(),
             false => None,
         }
     };
-    // The directory is created, then the assembly in it, in the order of these requests.
+    // These requests are sent in this order, so the directory is created before the assembly in it.
     let (made, opened, held, there, space) = tokio::join! {
         biased;
         session.change(delivery.id, session.make_dirs_above(assembly)),
@@ -312,8 +314,8 @@ async fn prepare_large(
     Ok(prepared)
 }
 
-/// Plans which ranges of a large file the vessel copies from files that it has. Returns the plan; if it copies blocks of
-/// a file with another name, also that file and the number of copied bytes.
+/// Plans which ranges of a large file the vessel copies from files that it has. Returns the plan; if it copies blocks
+/// of a file with another name, also that file and the number of copied bytes.
 async fn plan_copies(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -352,9 +354,9 @@ async fn plan_copies(
 
 /// The result of the steps after an assembly is complete.
 enum Finished {
-    /// It is verified, flushed and has its mode and time. Also whether chunks were sent again.
+    /// The assembly is verified, flushed and has its mode and time. Also whether chunks were sent again.
     Assembly(Verified, bool),
-    /// It has its final name.
+    /// The file has its final name.
     Published,
     /// The delivery was superseded.
     Superseded,

@@ -342,8 +342,8 @@ impl RangeMap {
     }
 }
 
-/// Returns the end of the next step from `from` towards `end`. A rest that is shorter than a step belongs to it, because each
-/// range costs round trips.
+/// Returns the end of the next step from `from` towards `end`. If less than a step would be left after it, the step
+/// extends to `end`, because each range costs round trips.
 fn step(from: u64, end: u64, shortest: u64) -> u64 {
     if end - from < 2 * shortest { end } else { from + shortest }
 }

@@ -1,12 +1,13 @@
-//! Creates the locations of preferred directories at the beginning of a session, so that an urgent file does not wait for
-//! requests that queue behind the bytes of other files.
+//! Creates the locations of preferred directories at the beginning of a session, so that an urgent file does not wait
+//! for requests that queue behind the bytes of other files.
 
 use futures_util::future::join_all;
 
 use super::transfers::Transfers;
 use crate::settings::Priority;
 
-/// Creates the locations of all directories that don't have the lowest priority, if files have priorities on this vessel.
+/// Creates the locations of all directories that don't have the lowest priority, if files have priorities on this
+/// vessel.
 pub(super) async fn make_ready(transfers: &Transfers) {
     let session = &transfers.session;
     let vessel = &session.link.settings;

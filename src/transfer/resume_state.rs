@@ -1,4 +1,4 @@
-//! Where an upload resumes: queries the data of a file that unfinished attempts have left on the vessel.
+//! Determines where an upload resumes: queries which data of the file earlier attempts have left on the vessel.
 
 use bytes::Bytes;
 
@@ -49,7 +49,7 @@ pub(crate) async fn resume_state(
         Some(found) => Some(found),
         None => by_sftp(session, delivery, assembly).await?,
     };
-    // The vessel does not report the assembly's attributes, so the file is sent from the start.
+    // If the vessel does not report the assembly's attributes, the file is sent from the start.
     let Some(Found { assembly: found, files }) = found else { return Ok(ResumeState::default()) };
     if found == Some(None) {
         session.remote.remove(assembly).await.map_err(|e| e.fault())?;
@@ -67,7 +67,7 @@ pub(crate) async fn resume_state(
             _ => {}
         }
     }
-    // The assembly ends within a part, so an append of this part was interrupted. The whole part is appended again.
+    // If the assembly ends within a part, an append of this part was interrupted, and the whole part is appended again.
     let torn = parts.iter().map(|part| &part.range).find(|it| it.start < assembled && assembled < it.end);
     let joined = torn.map_or(assembled, |it| it.start).min(delivery.version.stamp.size);
     if joined != assembled {
@@ -77,7 +77,8 @@ pub(crate) async fn resume_state(
     Ok(ResumeState { joined, parts })
 }
 
-/// Queries everything by one command, on a path where round trips cost more than processes. `None` if that fails.
+/// Queries everything by one command, on a network path where round trips cost more than processes. `None` on other
+/// paths, or if the command fails or can't be used.
 async fn by_command(session: &Session, delivery: &Delivery, assembly: &RemotePath) -> Option<Found> {
     let (remote, temp_dir) = (&session.remote, &session.link.settings.temp_dir);
     // A line break in a name would look like the end of a line of the command's output.

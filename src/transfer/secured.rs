@@ -1,5 +1,5 @@
-//! The running deliveries of moved files, and whether the content of each on the vessel is secured: opened or copied,
-//! so that the file at the earlier path may be replaced.
+//! The running deliveries of moved files, and whether each has secured its content. The content is secured once the
+//! vessel's file at the earlier path was opened or copied; then that file may be replaced.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

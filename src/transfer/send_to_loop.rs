@@ -36,7 +36,8 @@ pub(super) enum Sent {
 pub(crate) async fn tend_loop(transfers: &Transfers, ahead: bool) {
     let session = &transfers.session;
     if ahead {
-        // A session that continues another connection's file needs the shell for that file first.
+        // If this session continues a file that another connection began, that file uses the shell first. So the loop
+        // starts two round trips later.
         if session.continues() {
             tokio::time::sleep(session.remote.main_channel().round_trip() * 2).await;
         }
@@ -46,7 +47,7 @@ pub(crate) async fn tend_loop(transfers: &Transfers, ahead: bool) {
     session.small_files.keep_beside(&session.remote, settings, environment, &session.channels).await;
 }
 
-/// Starts the loop, and prepares TempDir for its markers and the directories whose files come first.
+/// Starts the loop, prepares TempDir for the loop's markers, and creates the locations of preferred directories.
 async fn prepare(transfers: &Transfers) {
     let session = &transfers.session;
     let (remote, settings) = (&session.remote, &session.link.settings);
@@ -189,8 +190,9 @@ pub(super) async fn send(
     }
 }
 
-/// Checks that the place of the delivery's directory is not on this host, if the loop is still starting, so that the check
-/// takes no extra time. Otherwise the loop asks before it publishes. Returns the assembly if it was created for the check.
+/// If the loop is still starting, checks meanwhile that the place of the delivery's directory is not on this host. So
+/// the check takes no extra time. Otherwise the loop asks before it publishes. Returns the assembly if it was created
+/// for the check.
 async fn prove_ahead(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -226,8 +228,8 @@ async fn has_something(session: &Session, destination: &RemotePath) -> Result<bo
     }
 }
 
-/// Returns the path of the marker that shows that the loop has renamed a file, or was about to. The marker has the name
-/// of a part that starts at the end of the file, because no upload creates such a part.
+/// Returns the path of the loop's marker for a delivery. The marker shows that the loop has renamed the file, or was
+/// about to. It has the name of a part that starts at the end of the file, because no upload creates such a part.
 pub(super) fn loop_marker(session: &Session, delivery: DeliveryId, size: u64) -> RemotePath {
     session.part(delivery, size)
 }
@@ -243,7 +245,7 @@ pub(super) fn may_have_gone(session: &Session, delivery: &Delivery) -> bool {
         && delivery.version.stamp.size <= MOST_BYTES
 }
 
-/// Removes the files that the loop may have left of an earlier attempt of a delivery.
+/// Removes the files that the loop may have left behind in an earlier attempt of a delivery.
 pub(super) async fn remove_loop_files(
     session: &Session,
     delivery: &Delivery,

@@ -2,7 +2,7 @@
 //! or an image that was changed under a new name. Only the remaining blocks are sent.
 //!
 //! A few stretches of the source, about a 64th of it, are divided into blocks, which are looked up in the ledger among
-//! samples of the directory's signatures. The whole source is signed before it is sent only if some blocks are found.
+//! samples of the directory's signatures. Only if some blocks are found is the whole source signed before it is sent.
 //! The result is verified by its hash, like every delta.
 
 use futures_util::future::try_join_all;

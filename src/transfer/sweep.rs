@@ -24,8 +24,9 @@ const TRIES: usize = 3;
 /// Number of assemblies removed concurrently.
 const ASSEMBLIES_AT_ONCE: usize = 32;
 
-/// The deliveries that are running in a session; clones share them. A sweep skips them, because a delivery that is
-/// superseded while it runs may create its assembly again. It must read them after its query to the ledger.
+/// The deliveries that are running in a session; clones share them. A sweep skips these deliveries, because a delivery
+/// that is superseded while it runs may create its assembly again. A sweep must read this set after it has queried the
+/// ledger.
 #[derive(Clone, Default)]
 pub(crate) struct RunningDeliveries(Arc<Mutex<HashSet<DeliveryId>>>);
 
@@ -78,8 +79,8 @@ impl Sweeping {
         self.tasks.spawn(async move { sweep_strays(&transfers).await.map(|()| Swept::Strays) });
     }
 
-    /// Starts to remove the remains of superseded deliveries that are not running. If a removal is already running, starts
-    /// another one after it.
+    /// Starts to remove the remains of superseded deliveries that are not running. If a removal is already running,
+    /// starts another one after it.
     pub(crate) fn begin_remains(&mut self, transfers: &Arc<Transfers>) {
         if self.under_way {
             self.again = true;
@@ -173,8 +174,8 @@ async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
                     strays.insert(*delivery);
                 }
             }
-            // This session may be using the file at this moment. That does no harm: its owner is read from the open
-            // file, and a missing file counts as removed.
+            // This session may be using the file at this moment. That does no harm: the file's owner is read from the
+            // open file, and a missing file counts as removed.
             OurFile::Probe => {
                 let probe = session.link.settings.temp_dir.join(probe_name(session.link.instance));
                 tolerate(session, session.remote.remove(&probe).await)?;
@@ -188,7 +189,7 @@ async fn sweep_strays(transfers: &Transfers) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Removes temporary files that appeared after they were removed; never returns.
+/// Removes temporary files once more, in case late requests have created them again; never returns.
 pub(crate) async fn sweep_late(session: Arc<Session>, running: RunningDeliveries) {
     loop {
         let late = session.late_files.due().await;
@@ -212,7 +213,7 @@ async fn remove_late(session: &Session, late: &LateFile) -> Result<(), RemoteErr
     if is_meant { session.remote.remove(&late.path).await } else { Ok(()) }
 }
 
-/// Removes markers. If the connection is lost meanwhile, the next session removes them with the strays.
+/// Removes markers. If the connection is lost meanwhile, the next session removes them in [`sweep_strays`].
 async fn remove_markers(transfers: &Transfers, markers: Vec<RemotePath>) -> Result<(), Fault> {
     let session = &transfers.session;
     stream::iter(markers)

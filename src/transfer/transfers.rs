@@ -96,11 +96,12 @@ pub(crate) struct Transfers {
     pub(crate) directories: Directories,
     /// Cache of source files, shared with the other vessels.
     pub(crate) source_cache: SourceCache,
-    /// Markers of the loop for small files that are to be removed, because their deliveries were acknowledged.
+    /// Markers of the loop for small files. These markers are to be removed, because their deliveries were
+    /// acknowledged.
     pub(super) markers: Mutex<Vec<RemotePath>>,
     /// For each directory's place on the vessel, whether it was checked and may receive deliveries.
     pub(super) own_places: KnownPlaces,
-    /// The running deliveries of large files that were moved.
+    /// The running deliveries of moved files.
     pub(super) moved_files: SecuredFiles,
     /// Directories between which the vessel can't clone files.
     pub(super) no_clones: NoClones,
@@ -149,8 +150,8 @@ impl Transfers {
         }
     }
 
-    /// Returns the path where a file is assembled: beside its destination, because the final rename must be atomic and
-    /// so stay on one file system.
+    /// Returns the path where a file is assembled. The path is beside the file's destination, because the final rename
+    /// must be atomic, and therefore must stay on one file system.
     pub(crate) fn assembly(&self, delivery: &Delivery) -> Result<RemotePath, Fault> {
         let name = assembly_name(self.session.link.instance, delivery.id.0, delivery.token);
         let destination = self.destination(&delivery.version)?;

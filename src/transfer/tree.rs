@@ -318,7 +318,7 @@ async fn remove_directory(transfers: &Transfers, version: &Version, place: &Remo
         let reason = format_args!("cannot remove {place} yet: files in it are still waiting to be deleted");
         return Err(Fault::attempt(reason).at(Pace::AtOnce));
     }
-    // The last entry may have been removed since the last attempt.
+    // The last entry may have been removed since the attempt above.
     match session.remote.remove_dir(place).await {
         Ok(()) => Ok(Cleared::Removed),
         Err(e) if e.is_connection() => Err(e.fault()),

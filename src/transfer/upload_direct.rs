@@ -34,7 +34,8 @@ pub(super) async fn open_assembly(
         return Ok((file, held));
     }
     if delivery.state != DeliveryState::Pending {
-        // The request of the earlier attempt to create it may still be on the way, on a connection that was given up.
+        // An earlier attempt's request to create the assembly may still be in flight, on a connection that was given
+        // up.
         session.late_files.add_empty(delivery.id, assembly.clone());
     }
     Ok((session.open_ours(&channel, assembly, OpenFlags::FRESH, delivery.version.stamp.size).await?, 0))
@@ -117,7 +118,7 @@ pub(super) async fn write_assembly<'s>(
     assembly: &RemotePath,
 ) -> Result<Option<GrowingHash<'s>>, Fault> {
     let version = &delivery.version;
-    // Opened before its turn, because the answer takes a round trip.
+    // The assembly is opened before the file's turn to be uploaded, because opening takes a round trip.
     let (file, held) = open_assembly(session, delivery, assembly).await?;
     let turn = session.large_upload(delivery).await;
     let job = session.channels.job(version.stamp.size - held);
@@ -129,8 +130,8 @@ pub(super) async fn write_assembly<'s>(
 }
 
 /// Writes a file from offset `held` on, and finishes it on the same handle. A second open for writing would make some
-/// servers truncate the file. If the vessel hashes it meanwhile, it is written chunk by chunk. Passes `turn` on when all
-/// bytes are sent.
+/// servers truncate the file. If the vessel hashes the file meanwhile, the file is written chunk by chunk. Passes
+/// `turn` on when all bytes are sent.
 async fn write_and_finish<'a>(
     session: &'a Session,
     version: &Version,

@@ -12,7 +12,7 @@
 //! part or an assembly may hold more bytes than are counted, but no wrong bytes. A part that may be too long is
 //! truncated to its counted size before it is joined.
 //!
-//! On a slow link, ranges of a file that shrinks are sent as compressed streams, each in a part of its own, and never
+//! On a slow link, ranges of a compressible file are sent as compressed streams, each in a part of its own, and never
 //! appended directly. If the vessel fails to expand a stream, its range is sent again.
 
 use std::ops::Range;
@@ -170,7 +170,8 @@ impl<'a> PartsUpload<'a> {
             let (piece, is_stream) = piece;
             pieces.push(self.bring_either(&channel, piece, is_stream, all_sent));
             loop {
-                // Streams are short, so some more are prepared meanwhile. Several channels have several workers.
+                // Streams are short, so a single channel prepares further streams meanwhile. If there are several
+                // channels, this is not needed, because each has several workers.
                 if is_stream && pieces.len() < STREAMS_AT_ONCE && self.takers() == 1 {
                     break;
                 }
@@ -205,7 +206,8 @@ impl<'a> PartsUpload<'a> {
                 return Err(fault);
             }
         };
-        // Another version of the compressor may have made the beginning of the stream.
+        // An unfinished stream that differs, for example because another version of the compressor made it, can't be
+        // continued.
         if let Some((unfinished, _)) = piece.unfinished
             && shrunk.as_ref().is_none_or(|shrunk| shrunk.stream != unfinished)
         {
@@ -295,8 +297,8 @@ impl<'a> PartsUpload<'a> {
         }
     }
 
-    /// Returns the next piece for a channel, and whether it is to be compressed; `None` if there is nothing left for the
-    /// channel.
+    /// Returns the next piece for a channel, and whether it is to be compressed; `None` if there is nothing left for
+    /// the channel.
     async fn next(&self, channel: &SftpChannel, turn: &UploadTurn<'_>) -> Option<(Piece, bool)> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -366,7 +368,7 @@ impl<'a> PartsUpload<'a> {
         };
         let mut all_sent = Some(all_sent);
         let further = || {
-            // A piece ends where the compression begins.
+            // A piece is not extended any more once ranges are compressed.
             let may_grow = self.may_use(channel) && !self.compresses() && self.is_in_time(channel);
             let goes_on = may_grow && self.ranges().lengthen(piece);
             if !goes_on && let Some(all_sent) = all_sent.take() {

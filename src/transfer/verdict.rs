@@ -25,7 +25,7 @@ pub(super) async fn chunk_digests(
         return Ok(digests.chunks);
     }
     // The source changed while its size and time stayed the same, so the sent bytes may be a mixture of both contents.
-    // The skipped version makes ingest take in the current content.
+    // Recording a skipped version makes ingest take in the current content.
     source.forget();
     let nothing_to_send = NewVersion::without_content(version.path.clone(), Traits::SKIPPED, Vec::new());
     transfers.ledger.admit(&version.directory, &[nothing_to_send], &[]).await.map_err(|e| e.fault())?;

@@ -201,7 +201,7 @@ async fn digests_of(
             }
         }
     });
-    // Requested bytes are not on the link yet, so with a budget only few requests are sent at once.
+    // With a budget, only few requests are sent at once, because requested bytes reach the link only later.
     let at_once = if session.link.way.allowance.is_unlimited() { READS } else { READS_WITHIN_A_BUDGET };
     let mut pieces = stream::iter(pieces).buffered(at_once);
     while let Some(piece) = pieces.next().await {

@@ -23,8 +23,9 @@ fn time_for(bytes: u64) -> Duration {
 }
 
 impl SftpChannel {
-    /// Opens a channel on a new connection that survives even if the vessel answers nothing, not even keepalive
-    /// requests, while it hashes `bytes` bytes: some servers handle all requests of a connection one after the other.
+    /// Opens a channel on a new connection for hashing `bytes` bytes. The connection survives even if the vessel
+    /// answers nothing while it hashes, not even keepalive requests, because some servers handle all requests of a
+    /// connection one after the other.
     ///
     /// # Errors
     /// The same errors as those of [`Remote::connect`].
@@ -40,7 +41,8 @@ impl SftpChannel {
         Self::connect(&Arc::new(vessel), environment, None).await
     }
 
-    /// Returns whether the vessel knows the extension: it must not reject a request to hash a directory as unsupported.
+    /// Returns whether the vessel knows the extension. Requests the hash of a directory: a vessel that knows the
+    /// extension may refuse this request, but not as unsupported.
     pub(super) async fn knows_check_file(&self) -> bool {
         let Files::Sftp(sftp) = self.files() else { return false };
         match sftp.check_file(b".", (0, 0), Duration::ZERO).await {
@@ -64,9 +66,9 @@ impl Remote {
         self.0.refuses_check_file.store(true, Ordering::Relaxed);
     }
 
-    /// Requests the vessel to hash a range of a file: its offset and its length, where the length 0 means up to the end
-    /// of the file. `bytes` is the number of bytes to hash. Returns `None` if the vessel refuses, or its reply is not a
-    /// SHA-256.
+    /// Requests the vessel to hash a range of a file. `range` holds the offset and the length; a length of 0 means up
+    /// to the end of the file. `bytes` is the number of bytes to hash. Returns `None` if the vessel refuses, or its
+    /// reply is not a SHA-256.
     ///
     /// # Errors
     /// When the connection is lost, or no reply arrives in time.

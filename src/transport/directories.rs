@@ -134,11 +134,11 @@ fn usable(directory: &RemotePath, attrs: &Attrs) -> Result<(), RemoteError> {
         return Ok(());
     }
     let (kind, why) = if attrs.is_link() {
-        // An SFTP server follows the link and reports its target. For a target on this host, links are not followed.
+        // The vessel is a target on this host, where links are not followed. An SFTP server would follow the link.
         (ErrorKind::Link, "the path is a symbolic link, which Transport = local does not follow")
     } else {
-        // On the shore, a directory may have replaced this file. The file here is then about to be deleted, so a retry
-        // can succeed.
+        // On the shore, a directory may have replaced a file of this name. The file on the vessel is then about to be
+        // deleted, so a retry can succeed.
         (ErrorKind::Failed, "the path is not a directory")
     };
     Err(RemoteError::new(kind, format_args!("using {directory}"), why))

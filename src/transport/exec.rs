@@ -21,8 +21,8 @@ use crate::text::excerpt;
 const MOST_OUTPUT: usize = 1 << 20;
 /// A command that prints 1,500 zero bytes, more than a TCP segment holds. Without them, the end of a script's output
 /// may arrive a round trip later: the server's Nagle algorithm holds back a partly filled segment until all earlier
-/// data is acknowledged. A separate program prints the bytes, so that the server has put the script's output into an
-/// SSH packet by then.
+/// data is acknowledged. A separate program prints the bytes, because it takes time to start. Meanwhile, the server
+/// puts the script's output into an SSH packet.
 pub(crate) const PADDING: &str = "dd if=/dev/zero bs=1500 count=1 2>/dev/null\n";
 /// The maximum number of shells on one connection. The shells and the SFTP channel together stay well below the 10
 /// sessions that OpenSSH allows (`MaxSessions`).
@@ -92,7 +92,7 @@ impl Shells {
     /// From this call on, a new shell waits for its turn among the logins and shells of other vessels on the same host.
     /// Shells that were started earlier use the turn of the login.
     pub(crate) fn begin_in_turn(&self, starts: Starts) {
-        // Only the first call has an effect, because each connection logs in only once.
+        // The result is ignored: each connection logs in only once, so the value is never set twice.
         let _ = self.starts.set(starts);
     }
 
@@ -339,8 +339,8 @@ impl Shell {
         Ok(Self { reader, input: ShellInput(Some(writer)), mark, heard: Vec::new() })
     }
 
-    /// Starts a script that reads lines, and waits until the script runs. The shell reads ahead, so it would consume
-    /// lines that arrive before that.
+    /// Starts a script that reads lines, and waits until the script runs. The shell reads its input ahead, so it would
+    /// consume lines that arrive before the script runs.
     async fn begin(&mut self, script: &[u8], what: &str) -> Result<(), RemoteError> {
         self.send(framed(script, &self.mark, ""), what).await?;
         self.hear(what, |heard, mark| begin_in(heard, mark).map(|_| ())).await
@@ -351,7 +351,7 @@ impl Shell {
         self.input.say(script, what).await
     }
 
-    /// Receives output until `find` finds a match in all output since the script was sent.
+    /// Receives output until `find` finds a match in the output received since the script was sent.
     async fn hear<T>(&mut self, what: &str, find: impl Fn(&[u8], &str) -> Option<T>) -> Result<T, RemoteError> {
         loop {
             if let Some(found) = find(&self.heard, &self.mark) {

@@ -122,7 +122,7 @@ impl RemoteFile {
     }
 
     /// Sets attributes, flushes the file if `flush` is set, and closes it, without waiting in between. The inner result
-    /// tells whether the attributes were set, because a file without them may still be usable.
+    /// tells whether the attributes were set. It is separate, because a file without the attributes may be usable.
     ///
     /// # Errors
     /// When the file can't be flushed or closed.

@@ -146,12 +146,12 @@ impl Capabilities {
 
 /// Returns the loop's script. Each header begins with a line that holds the word, size, mode, time, digest and `ask` or
 /// `-`. One line for each path follows: assembly, destination, and marker (or an empty line). With `ask`, the loop
-/// prints `ready` before it publishes the file, and continues only if it reads `go`.
+/// prints `ready` before it publishes the file, and publishes the file only if it reads `go`.
 ///
-/// If one step fails, the later steps are skipped. The file gets its final name only after its content, read back from
-/// the assembly, has the digest, and after it was flushed. If the content could not be read to its end, the rest of the
-/// input is undefined, so the loop exits. `set -C` makes the shell create files exclusively, so the loop never writes
-/// through an existing file or link of that name.
+/// If one step fails, the later steps are skipped. The file gets its final name only if its content, read back from the
+/// assembly, has the digest, and only after the file was flushed. If the content could not be read to its end, the rest
+/// of the input is undefined, so the loop exits. `set -C` makes the shell create the assembly and the marker
+/// exclusively, so the loop never writes to an existing file or through an existing link.
 fn script(word: &str, exact_read: &'static str, tool: HashTool) -> Script {
     let script =
         Script::new().code("umask 077; set -C; export LC_ALL=C\nwhile IFS=' ' read -r d n m t s q && [ \"$d\" =");
@@ -269,9 +269,9 @@ impl Flight<'_> {
         }
     }
 
-    /// Waits for an answer of the shell. When the deadline passes, waits for another deadline as long as the file's
-    /// bytes are still being acknowledged, because on a slow link the transfer takes longer than the shell's work.
-    /// Returns `None` if the shell does not answer.
+    /// Waits for an answer of the shell until the deadline. If the file's bytes are still being acknowledged then, the
+    /// deadline starts again, because on a slow link the transfer takes longer than the shell's work. Returns `None` if
+    /// the shell does not answer.
     async fn patiently<T>(&self, mut answer: impl Future<Output = T> + Unpin) -> Option<T> {
         let mut before = self.acknowledged;
         loop {
@@ -279,7 +279,8 @@ impl Flight<'_> {
                 return Some(answer);
             }
             let now = self.file_loop.acknowledged();
-            // Acknowledged bytes beyond the size of the loop's files belong to other transfers on this connection.
+            // If more bytes were acknowledged than this file and the bytes ahead of it have, the rest belongs to other
+            // transfers on this connection.
             let is_moving = now >= before.saturating_add(MOVES) && now < self.acknowledged + self.size + MOST_AHEAD;
             if !is_moving {
                 return None;
@@ -353,10 +354,10 @@ async fn send_all(
     }
 }
 
-/// Receives the loop's answers until it ends.
+/// Receives the loop's answers until the loop ends.
 async fn hear(mut shell: Dedicated, awaited: Awaited, word: String) {
     let mut heard = std::mem::take(&mut shell.heard);
-    // Discards the output before the start of the loop, which comes from the account's profile.
+    // Discards the output that arrived before the loop started, such as the output of the account's profile.
     heard.clear();
     loop {
         match shell.reader.wait().await {

@@ -18,7 +18,7 @@ impl Remote {
     }
 
     /// Queries a path as [`Self::look`] does. If the vessel denies the query, searches the listing of the parent
-    /// directory. The listing may be long, so only callers that need certainty use this.
+    /// directory. The listing may be long, so only callers that need certainty use this function.
     pub async fn look_or_list(&self, path: &RemotePath) -> Result<Option<Attrs>, RemoteError> {
         match self.look(path).await {
             Err(e) if e.is_refusal() => match self.listed(path).await {

@@ -1,10 +1,10 @@
 //! The transport to a vessel: SSH, SFTP and the vessel's own commands behind one handle, [`Remote`]. For a target on
 //! this host, [`Remote`] uses its file system.
 //!
-//! [`Remote::connect`] connects, checks the host key, logs in and determines the vessel's [`Capabilities`]. Each error
-//! names the file or directory, and is converted to a [`Fault`](crate::fault::Fault) here. Apart from
-//! `embedded_vessel`, only this module depends on the SSH library. This module does not depend on deliveries, the
-//! ledger or the shore's disk.
+//! [`Remote::connect`] connects, checks the host key, logs in and determines the vessel's [`Capabilities`]. The errors
+//! name the failed operation or the host. [`RemoteError::fault`] and [`ConnectError::fault`] convert them to a
+//! [`Fault`](crate::fault::Fault). Apart from `embedded_vessel`, only this module depends on the SSH library. This
+//! module does not depend on deliveries, the ledger or the shore's disk.
 
 mod capabilities;
 mod check_file;

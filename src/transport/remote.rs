@@ -159,7 +159,7 @@ impl Remote {
         let Some(connection) = self.connection() else { return pending().await };
         loop {
             while !self.0.channel.is_silent() {
-                // While no reply is pending, this waits without polling.
+                // While no reply is pending, `asked` waits without polling.
                 self.0.channel.asked().await;
                 tokio::time::sleep(LOOK).await;
             }

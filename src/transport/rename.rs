@@ -30,9 +30,9 @@ impl Remote {
         self.capabilities().posix_rename() && !self.0.channel.files().refuses_posix_rename()
     }
 
-    /// Returns whether a rename may have failed because the new name exists: both the new name and the source `from`
-    /// must exist. `found` is the result of querying the new name. A file that the account may not query counts as
-    /// existing.
+    /// Returns whether a rename may have failed because a file with the new name exists. Both this file and the source
+    /// `from` must exist; a directory with the new name does not count. `found` is the result of querying the new name.
+    /// A file that the account may not query counts as existing.
     async fn is_in_the_way(&self, from: &RemotePath, found: &Result<Option<Attrs>, RemoteError>) -> bool {
         let is_there = match found {
             Ok(found) => found.is_some_and(|attrs| !attrs.is_dir()),

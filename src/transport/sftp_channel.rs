@@ -18,8 +18,8 @@ use super::ssh::{Connection, Follow, Lead, Rank, SshEnvironment, Turn, place};
 use crate::names::RemotePath;
 use crate::settings::Vessel;
 
-/// A channel that accepts fewer bytes than this at once counts as one with a small window. If the server's window is
-/// larger, the channel accepts a whole packet.
+/// A channel counts as one with a small window if it accepts fewer bytes at once than this. With a larger window, a
+/// channel accepts a whole packet.
 const SMALL_WINDOW: usize = 32 << 10;
 
 /// An SFTP channel to a vessel; cheap to clone. The channel ends when its last clone and the last file opened on it are

@@ -18,7 +18,7 @@ pub fn sftp_stream(bytes: &[u8]) {
 pub fn shell_output(bytes: &[u8]) {
     let _ = capabilities::parse(bytes);
     if let Some(output) = exec::output_in(bytes, "mark") {
-        assert!(output.text.len() <= bytes.len(), "an output is a part of what was heard");
+        assert!(output.text.len() <= bytes.len(), "an output is no longer than the bytes that it was parsed from");
         let _ = (output.is_success(), output.error_text(), output.lines().count());
     }
 }

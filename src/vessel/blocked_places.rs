@@ -38,7 +38,8 @@ pub(super) enum Consequence {
     Blocked,
     /// The place was already known to be blocked.
     Known,
-    /// This file is too large for the place's current free space; others may fit.
+    /// Only this file is held back: it is too large for the place's current free space, or its path is on another file
+    /// system than its directory.
     TooLarge,
 }
 
@@ -91,8 +92,9 @@ impl BlockedPlaces {
         Ok(Consequence::Blocked)
     }
 
-    /// Returns the directories whose places are on the file system of `space`. If the vessel reports that this place
-    /// takes nothing (`is_told`), only those that take nothing either; otherwise only `directory` itself.
+    /// Returns the directories whose files go to the file system of `space`. If the vessel reports that the file system
+    /// takes nothing (`is_told`), returns only directories whose places take nothing either; otherwise returns only
+    /// `directory` itself.
     async fn beside(
         &self,
         transfers: &Transfers,

@@ -271,7 +271,7 @@ async fn check_place(
     directory: &settings::Directory,
 ) -> (Finding, Option<Trial>) {
     let place = vessel.remote_location(directory);
-    // If the directory is a single file, the place is the path of that file.
+    // If the directory is a single file, its location is the path of that file, so the parent directory is checked.
     let beside = directory.only.as_ref().and_then(|_| place.parent());
     let place = beside.as_ref().unwrap_or(place);
     let what = format!("[Directory {}] at {place}", directory.name);

@@ -15,8 +15,8 @@ use crate::settings::Priorities;
 /// priorities.
 const LOOK_FOR_WANTED: Duration = Duration::from_secs(1);
 
-/// Number of due large deliveries from each queue whose sizes are added up to decide whether further connections are
-/// worth opening.
+/// Number of due large deliveries per queue. Their sizes are added up to decide whether further connections are worth
+/// opening.
 const GLANCE: usize = 8;
 
 /// Shortest and longest wait before a vessel whose schedule is closed is checked again.
@@ -65,7 +65,7 @@ impl DueWork<'_> {
         }
     }
 
-    /// During a session, updates at intervals the priorities of the due files in `ways`. Never returns.
+    /// During a session, repeatedly stores in `ways` which priorities the due files have. Never returns.
     pub(super) async fn keep_wanted(self) {
         while self.ways.may_be_limited() {
             if let Ok(due) = self.due_priorities().await {

@@ -21,7 +21,7 @@ pub(super) struct FailedDelivery<'a> {
 
 impl FailedDelivery<'_> {
     /// Postpones or parks the delivery. If its place accepts no data, also holds back the other files for that place.
-    /// Returns the fault if it affects more than that, for example the whole vessel.
+    /// Returns the fault if it affects more than the place, for example the whole vessel.
     pub(super) async fn put_off(&self, fault: Fault, blocked: &mut BlockedPlaces) -> Result<(), Fault> {
         match fault.scope {
             Scope::Place => self.hold_back(fault, blocked).await,
@@ -63,8 +63,8 @@ impl FailedDelivery<'_> {
         }
         let Self { vessel, delivery, .. } = self;
         let Next { parked, silent, wait } = next_attempt(&fault, delivery.failures, fastrand::f64());
-        // A single run (`--once`) does not wait for a parked delivery: it gets a wait longer than the run waits. The
-        // next run retries it at its start.
+        // A single run (`--once`) does not wait for a parked delivery: the delivery's wait is longer than the run
+        // waits. The next run retries the delivery when it starts.
         let wait = if parked && vessel.until_done.is_some() { wait.max(ONCE_WAIT * 2) } else { wait };
         let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let reason = fault.to_string();

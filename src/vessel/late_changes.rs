@@ -1,7 +1,7 @@
 //! Locks paths on the vessel that a request of a lost connection may still change.
 //!
 //! When a connection is given up, its requests in flight may reach the vessel after another connection has published
-//! newer versions at the same paths. Such a request would replace a newer version by an older one, or delete it. So
+//! newer versions at the same paths. Such a request would delete the newer version, or replace it with an older one. So
 //! only the delivery that sent the request may use its paths, until no request of the lost connection can arrive any
 //! more.
 
@@ -48,8 +48,8 @@ struct Locked {
     paths: PathLocks,
 }
 
-/// The paths of one vessel that late requests may still change; clones share their state. It outlives sessions and
-/// changes of the settings.
+/// The paths of one vessel that late requests may still change; clones share their state. The state outlives sessions
+/// and changes of the settings.
 #[derive(Clone, Default)]
 pub struct LateChanges(Arc<Mutex<Locked>>);
 
@@ -58,8 +58,8 @@ impl LateChanges {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the paths of a delivery whose connection was just given up. With `with_all_below`, everything below them is
-    /// locked, too.
+    /// Locks the paths of a delivery whose connection was just given up. With `with_all_below`, everything below them
+    /// is locked, too.
     pub(super) fn add(
         &self,
         delivery: DeliveryId,

@@ -11,7 +11,7 @@ use crate::records::Delivery;
 use crate::settings::{self, Order, Priorities, Priority, Schedule};
 use crate::transfer::Directories;
 
-/// If a queue has an order, about one in this many deliveries is the one that the order would send last.
+/// If a queue has an order, about one in this many deliveries is the delivery that the order would send last.
 const SHARE: usize = 20;
 
 /// The queues of one priority.
@@ -57,8 +57,8 @@ impl Levels {
         let mut levels = Self { since: now, until, allowed, generation, paused, ..Self::default() };
         let mut all: Vec<Level> =
             Priority::ALL.map(|priority| Level { priority, shared: false, own: Vec::new() }).into();
-        // The shared queue also has the files of directories that were removed from the settings. They are started like the
-        // others, and then parked with the reason. The vessel's own schedule decides when.
+        // The shared queue also has the files of directories that were removed from the settings. These files are
+        // started like the others, and then parked with the reason. The vessel's own schedule decides when they start.
         let shared = levels.is_open(now, &Vec::from_iter(vessel.own_schedule(Priority::Normal)));
         let shared = shared && allowed.contains(Priority::Normal);
         all[Priority::Normal as usize].shared = shared;
@@ -88,7 +88,7 @@ impl Levels {
         schedules.iter().all(|schedule| schedule.is_open(now))
     }
 
-    /// Returns whether the levels still hold at the time `now`, which is before `since` if the clock was set back.
+    /// Returns whether the levels still hold at the time `now`. If the clock was set back, `now` may be before `since`.
     pub(super) fn are_current(&self, now: i64, directories: &Directories, allowed: Priorities) -> bool {
         let is_in_time = self.until.is_none_or(|until| (self.since..until).contains(&now));
         is_in_time && self.generation == directories.generation() && self.allowed == allowed
@@ -168,8 +168,8 @@ impl Level {
         self.own.iter().any(|(_, order)| *order != Order::Oldest)
     }
 
-    /// Returns due deliveries of the level, at most `limit` from each queue. With `back`, queues with an order start with
-    /// the delivery that they would send last.
+    /// Returns due deliveries of the level, at most `limit` from each queue. With `back`, queues with an order start
+    /// with the delivery that they would send last.
     pub(super) async fn due(
         &self,
         ledger: &Ledger,
@@ -204,8 +204,8 @@ impl Level {
     }
 }
 
-/// Puts the deliveries of `last` among those of `front`, one for every [`SHARE`] of them; with `first`, begins with one
-/// of `last`.
+/// Inserts the deliveries of `last` into `front`, one for every [`SHARE`] deliveries. With `first`, the result begins
+/// with a delivery of `last`.
 fn with_share(front: Vec<Delivery>, mut last: Vec<Delivery>, first: bool) -> Vec<Delivery> {
     last.retain(|delivery| !front.iter().any(|other| other.id == delivery.id));
     let (mut mixed, mut last) = (Vec::with_capacity(front.len() + last.len()), last.into_iter());

@@ -33,7 +33,7 @@ pub(super) struct LimitedWay {
 }
 
 impl LimitedWay {
-    /// Logs that only the reserve of a budget is left, once in each of its periods.
+    /// Logs that only the reserve of a budget is left, once in each period of the budget.
     pub(super) fn say_reserve(&mut self, session: &Session) {
         let Some(closed) = session.link.way.allowance.down_to_reserve() else { return };
         if self.told_of_reserve.replace(closed.until) != Some(closed.until) {

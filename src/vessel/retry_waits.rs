@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::backoff::{Backoff, LONGEST_WAIT};
 use crate::fault::{Cause, Fault, Pace, Scope};
 
-/// The waits between connections, by the reason why the last connection ended; `supervisor` chooses. `AWAY`: the vessel can't be reached. It
-/// is retried within 3 s, so that a restored link is used at once; an attempt costs only one packet. `SOON`: the vessel
-/// responds, but the connection fails. `SOON` is the first wait, and the setting `ReconnectWait` the longest.
-/// `UNHURRIED`: a person must fix the cause, for example an untrusted host key. `SLOW`: the vessel offers no SFTP, or
-/// it refused the login, and more attempts may lock the account.
+/// The waits before the next connection. `supervisor` chooses one by the reason why the last connection ended. `AWAY`:
+/// the vessel can't be reached. The next attempt follows within 3 s, so that a restored link is used at once; an
+/// attempt costs only one packet. `SOON`: the vessel responds, but the connection fails. `SOON` is the first wait, and
+/// the setting `ReconnectWait` the longest. `UNHURRIED`: a person must fix the cause, for example an untrusted host
+/// key. `SLOW`: the vessel offers no SFTP, or it refused the login, and more attempts may lock the account.
 pub(super) const AWAY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(3));
 pub(super) const SOON: Duration = Duration::from_secs(1);
 pub(super) const UNHURRIED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));

@@ -46,9 +46,9 @@ pub(super) struct Busy {
 pub(super) struct Running {
     tasks: JoinSet<EndedDelivery>,
     busy: HashMap<DeliveryId, Busy>,
-    /// The number of those that are small.
+    /// Number of small deliveries in `busy`.
     small: usize,
-    /// The same deliveries, as the sweep sees them.
+    /// The ids of the deliveries in `busy`, shared with the sweep, which skips these deliveries.
     ids: RunningDeliveries,
     paths: PathLocks,
     late: LateChanges,
@@ -61,7 +61,8 @@ fn paths_of(delivery: &Delivery) -> Vec<RelPath> {
     std::iter::once(&delivery.version.path).chain(renamed_from(delivery)).cloned().collect()
 }
 
-/// Returns the path whose entry on the vessel may be renamed for a delivery, and which no other delivery may use meanwhile.
+/// Returns the path whose entry on the vessel may be renamed for a delivery, and which no other delivery may use
+/// meanwhile.
 fn renamed_from(delivery: &Delivery) -> Option<&RelPath> {
     delivery.origin.as_ref().filter(|origin| origin.is_free).map(|origin| &origin.path)
 }
@@ -87,7 +88,7 @@ impl Running {
         self.busy.iter().map(|(delivery, busy)| (*delivery, busy))
     }
 
-    /// Returns the running deliveries as the sweep sees them.
+    /// Returns the ids of the running deliveries, for the sweep.
     pub(super) fn ids(&self) -> &RunningDeliveries {
         &self.ids
     }
@@ -133,7 +134,8 @@ impl Running {
             // A newer version must not be delivered before the vessel has answered a request that publishes this one.
             let may_be_cancelled = async {
                 unwanted.cancelled().await;
-                // After this time, a script that still hashes a large file does not rename it any more.
+                // If a script on the vessel is still hashing a large file after this time, it does not rename the file
+                // any more.
                 timeout(ON_THE_WAY, transfers.session.changes.all_answered(delivery.id)).await.ok();
             };
             let outcome = tokio::select! {
@@ -156,8 +158,8 @@ impl Running {
         self.tasks.try_join_next()
     }
 
-    /// Removes a delivery that has ended, and unlocks its paths. Returns whether it was a large one. If the vessel has not
-    /// answered all of its requests, its paths stay locked for other deliveries.
+    /// Removes a delivery that has ended, and unlocks its paths. Returns whether it was a large one. If the vessel has
+    /// not answered all of its requests, its paths stay locked for other deliveries.
     pub(super) fn remove(&mut self, delivery: &Delivery, transfers: &Transfers) -> bool {
         let Some(busy) = self.busy.remove(&delivery.id) else { return true };
         self.ids.remove(delivery.id);
@@ -178,7 +180,8 @@ impl Running {
         }
     }
 
-    /// Aborts all deliveries. Returns whether the vessel has answered all requests of the session that change final names.
+    /// Aborts all deliveries. Returns whether the vessel has answered all requests of the session that change final
+    /// names.
     pub(super) async fn shut_down(&mut self, transfers: &Transfers) -> bool {
         self.tasks.shutdown().await;
         for (delivery, busy) in std::mem::take(&mut self.busy) {

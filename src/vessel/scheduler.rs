@@ -1,5 +1,5 @@
-//! The deliveries of one session: which ones start, how many run concurrently, and what happens when one ends. The order
-//! within a priority comes from `levels`; when the next large file may be sent is in `link::large_uploads`.
+//! The deliveries of one session: which ones start, how many run concurrently, and what happens when one ends. The
+//! order within a priority comes from `levels`; when the next large file may be sent is in `link::large_uploads`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,18 +31,19 @@ use crate::transfer::{Sweeping, sweep_late};
 const SMALL_AT_ONCE: usize = 512;
 /// The same on a long path, where most of them only wait for round trips.
 const SMALL_AT_ONCE_FAR: usize = 2048;
-/// Maximum number of concurrent deliveries of larger files that have bytes left to send: one is uploaded, while the next
-/// one is prepared.
+/// Maximum number of concurrent deliveries of larger files that have bytes left to send: one is uploaded, while the
+/// next one is prepared.
 const LARGE_AT_ONCE: usize = 2;
-/// The same with those whose bytes are all sent, and which are joined or verified.
+/// Maximum number of these deliveries together with those whose bytes are all sent and that are being joined or
+/// verified.
 const LARGE_ALIVE: usize = 4;
-/// Maximum number of concurrent deliveries of large files that were moved, which cost no bandwidth. Files that take each
-/// other's names must be copied before one of them is replaced.
+/// Maximum number of concurrent deliveries of large files that were moved, which cost no bandwidth. Files that take
+/// each other's names must be copied before one of them is replaced.
 const MOVED_AT_ONCE: usize = 16;
 /// Maximum total size of the small deliveries that run concurrently.
 const SMALL_BYTES: u64 = 64 << 20;
-/// Number of small deliveries of a priority that may run whatever else runs, so that a higher priority does not keep
-/// them from starting.
+/// Number of small deliveries of a priority that may run regardless of other priorities, so that a higher priority does
+/// not keep them from starting.
 const SMALL_SHARE: usize = SMALL_AT_ONCE / 20;
 /// Number of small deliveries fetched from the ledger at once; fewer where a new file may be the next one.
 const FETCH: usize = 1024;
@@ -54,14 +55,14 @@ const BACK: u32 = 20;
 pub(super) const REST: Duration = Duration::from_secs(2);
 
 /// Interval at which the costs of running deliveries are recorded, and the minimum number of written bytes for a
-/// record. A crash loses the count since then.
+/// record. A crash loses the costs since the last record.
 const RECORDING: Duration = Duration::from_secs(5);
 const WORTH_RECORDING: u64 = 1 << 20;
 
 /// Longest and shortest wait for an event.
 const IDLE: Duration = Duration::from_secs(60);
 const LEAST_WAIT: Duration = Duration::from_millis(50);
-/// Longest wait where a window opens or closes.
+/// Longest wait if a window opens or closes later, or if the way may carry only some priorities.
 const WINDOW_LOOK: Duration = Duration::from_secs(1);
 
 /// The number of priorities.
@@ -161,15 +162,15 @@ impl Scheduler {
         }
     }
 
-    /// Runs deliveries until no delivery is left (in a single run only), the vessel's window closes, or the session must
-    /// end with a fault.
+    /// Runs deliveries until no delivery is left (in a single run only), the vessel's window closes, or the session
+    /// must end with a fault.
     pub(super) async fn run(&mut self) -> Result<Ended, Fault> {
         take_over_assemblies(&self.transfers).await?;
         let session = self.transfers.session.clone();
         let tending = async move { session.channels.tend(&session.link).await };
         let _tending = AbortOnDropHandle::new(tokio::spawn(tending));
-        // A single run does not start the loop for small files in advance: it may end before the start is complete, which
-        // would leave a probe file on the vessel.
+        // A single run does not start the loop for small files in advance: it may end before the start is complete,
+        // which would leave a probe file on the vessel.
         let (transfers, ahead) = (self.transfers.clone(), self.vessel.until_done.is_none());
         let _preparing = AbortOnDropHandle::new(tokio::spawn(async move { tend_loop(&transfers, ahead).await }));
         let late = sweep_late(self.transfers.session.clone(), self.running.ids().clone());
@@ -261,8 +262,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Aborts the running deliveries. The next session resumes each of them from its current state. Returns whether the vessel
-    /// has answered all requests of this session that change final names.
+    /// Aborts the running deliveries. The next session resumes each delivery from its current state. Returns whether
+    /// the vessel has answered all requests of this session that change final names.
     pub(super) async fn drop_all(&mut self) -> bool {
         self.running.shut_down(&self.transfers).await
     }
@@ -298,7 +299,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Ends deliveries of directories whose window is closed, at their next write. They continue there in the next window.
+    /// Ends the deliveries of these versions. They were stopped before their next write, because the window of their
+    /// directory is closed. In the next window, they continue with that write.
     fn stop(&self, versions: &[VersionId]) {
         let stopped = self.running.all().filter(|(_, busy)| versions.contains(&busy.version));
         stopped.for_each(|(_, busy)| busy.unwanted.cancel());
@@ -397,7 +399,8 @@ impl Scheduler {
 
     async fn start_small(&mut self, level: &Level) -> Result<(), Fault> {
         let priority = level.priority;
-        // Counts the deliveries of this priority, and those of this or a higher priority; only these compete for places.
+        // `alike` counts the small deliveries of this priority; `small` and `bytes` count those of this or a higher
+        // priority. Deliveries of lower priorities don't count, because they don't take slots from this priority.
         let (mut alike, mut small, mut bytes) = (0, 0, 0);
         for (_, busy) in self.running.all().filter(|(_, busy)| !busy.large && busy.priority <= priority) {
             (small, bytes) = (small + 1, bytes + busy.bytes);

@@ -84,7 +84,7 @@ impl SessionMemory {
         (0..A_DAY).contains(&(vessel.clock.now_ms() - at)).then_some(path)
     }
 
-    /// Stores the measured rate of the path in a session, for the next one.
+    /// Stores the rate that a session has measured on the path, for the next session.
     pub(super) async fn remember_path(&mut self, vessel: &Vessel, carried: Option<PathRate>) -> Result<(), Fault> {
         let Some(path) = carried else { return Ok(()) };
         let Vessel { settings, ledger, clock, .. } = vessel;

@@ -40,7 +40,7 @@ const ONCE_CONNECTIONS: u32 = 3;
 /// Serves a vessel until the task is stopped or, in a single run, until nothing is left that can be done.
 ///
 /// # Errors
-/// Returns a daemon-wide [`Fault`] if the ledger can't be used. A vessel's own faults are logged and waited out.
+/// Returns a daemon-wide [`Fault`] if the ledger can't be used. A vessel's own faults are logged and retried.
 pub async fn supervise(vessel: Vessel) -> Result<(), Fault> {
     // After a start, all postponed deliveries are tried again.
     vessel.ledger.hurry(&vessel.settings.name).await.map_err(|e| e.fault())?;
@@ -83,8 +83,8 @@ enum End {
     LeftAlone,
     /// The session ended with a fault; `progress` tells whether it had sent anything.
     Away { fault: Fault, progress: bool },
-    /// The session continues over another connection, because its connection stalled or another way took over. Fields: the
-    /// number of the new way, and the new connection.
+    /// The session continues over another connection, because its connection stalled or another way took over. Fields:
+    /// the number of the new way, and the new connection.
     Replaced(usize, Remote),
     /// The way may not be used any more.
     Closed,
@@ -126,7 +126,7 @@ impl Supervisor {
                         tokio::select! {
                             connected = self.connect() => Some(connected),
                             () = tunnel.renewed() => None,
-                            // The running attempt does not try the way that is usable now.
+                            // The running attempt does not try a way that has just become usable, so the attempt ends.
                             () = self.due_work().limited_way_is_wanted() => None,
                         }
                     };

@@ -16,7 +16,7 @@ const SECOND: &[u8] = b"and removes this file\n";
 /// A modification time that no file has by accident (2001-09-09).
 const TIME: i64 = 1_000_000_000;
 
-/// Result of a trial after which deliveries are possible: for each operation, why it failed, or `None` if it works.
+/// Result of a trial that found deliveries to be possible: for each operation, why it failed, or `None` if it works.
 #[derive(Debug, Default)]
 pub(super) struct Trial {
     /// Why a file's attributes can't be read.
@@ -53,8 +53,8 @@ impl Trial {
     }
 }
 
-/// Creates a directory if it is missing, runs `act`, and removes all directories that it created. Also returns whether
-/// it created any.
+/// Creates a directory and its parents if they are missing, runs `act`, and removes the created directories again. Also
+/// returns whether any directory was created.
 pub(super) async fn within<T>(
     remote: &Remote,
     directory: &RemotePath,

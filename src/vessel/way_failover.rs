@@ -1,9 +1,9 @@
 //! Watches the ways to a vessel during a session: decides when the session switches to another way, and over which
 //! connection.
 //!
-//! A way counts as silent when requests are unanswered and not one packet arrives. A connection on the next way is kept
-//! ready while there is something to send, so that it takes over within seconds, even if a login takes many round trips
-//! over a satellite.
+//! A way counts as silent when requests are unanswered and not one packet arrives. While there is something to send, a
+//! connection on the next way is kept ready. So the next way takes over within seconds, even if a login takes many
+//! round trips over a satellite.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(4);
 const ROUND_TRIPS: u32 = 3;
-/// How long a standby connection is kept after there was last something to send.
+/// How long a standby connection is kept while there is nothing to send.
 const IDLE: Duration = Duration::from_secs(60);
 /// Pause after a standby connection could not be opened.
 const REST: Duration = Duration::from_secs(10);
@@ -193,8 +193,8 @@ async fn keep_ready(ways: &Ways, session: &Session, current: usize) {
         if ways.has_standby(current) {
             continue;
         }
-        // The standby connection is on a worse way, because the session switches to a better way anyway as soon as that
-        // works.
+        // The standby connection is on a worse way, because the session switches to a better way anyway as soon as the
+        // better way works.
         let is_next = |at: &usize| {
             *at != current
                 && ways.is_before(current, *at)

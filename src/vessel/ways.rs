@@ -167,7 +167,7 @@ impl Ways {
         self.state().wanted
     }
 
-    /// Returns whether a way may carry all priorities now, or a file that is due.
+    /// Returns whether a way may carry files of all priorities now, or at least one file that is due.
     pub(super) fn is_wanted(&self, at: usize) -> bool {
         self.is_wanted_for(at, self.wanted())
     }
@@ -219,7 +219,7 @@ impl Ways {
             && way.settings.link.as_ref().is_none_or(|link| link.schedule.is_always_open())
     }
 
-    /// If no way may be used now, returns why the way that opens first may not; otherwise `None`.
+    /// If no way may be used now, returns why the way that opens first is closed; otherwise `None`.
     pub(super) fn all_closed(&self) -> Option<Closed> {
         let mut first: Option<Closed> = None;
         for at in 0..self.all.len() {

@@ -51,7 +51,7 @@ pub(super) struct Account {
 pub(super) struct Vessel {
     pub(super) name: String,
     pub(super) account: Account,
-    /// Whether another vessel uses another account on the same host, so that they can't share a TempDir.
+    /// Whether another vessel uses another account on the same host, so that the two vessels can't share a TempDir.
     pub(super) shares_host: bool,
     pub(super) locations: Vec<Place>,
     pub(super) notes: Vec<String>,

@@ -61,7 +61,7 @@ macro_rules! value {
             Kind::Flag | Kind::Rank => {
                 $row.try_get::<Option<$flag>, _>($at).map(|it| it.map_or(Value::Null, |it| Value::Number(it.into())))
             }
-            // PostgreSQL can't store the character 0.
+            // PostgreSQL can't store the NUL character (U+0000).
             Kind::Text => $row
                 .try_get::<Option<String>, _>($at)
                 .map(|it| it.map_or(Value::Null, |it| Value::Text(it.replace('\0', "\u{fffd}")))),
@@ -171,7 +171,8 @@ impl Side<'_> {
         }
     }
 
-    /// Computes the ranks of the deliveries that have one, because only whether there is a rank is copied.
+    /// Computes the ranks of the deliveries that have a rank, because [`Self::insert`] wrote only whether a delivery
+    /// has one.
     pub(super) async fn rank(&mut self) -> sqlx::Result<()> {
         let rank = match self {
             Self::Sqlite(_) => {
@@ -210,7 +211,7 @@ impl Side<'_> {
         }
     }
 
-    /// Records this highest number, so that no number is given twice.
+    /// Records the highest number of a numbered table (see [`Self::last_number`]), so that no number is given twice.
     pub(super) async fn set_last_number(&mut self, table: &Table, last: i64) -> sqlx::Result<()> {
         match self {
             Self::Sqlite(_) => {

@@ -8,7 +8,8 @@ pub(super) enum Kind {
     Flag,
     Text,
     Bytes,
-    /// The rank in a queue. Each store represents ranks in its own way, so only whether there is a rank is copied.
+    /// The rank in a queue. Each store represents ranks in its own way, so only the fact that a delivery has a rank is
+    /// copied, not the rank itself.
     Rank,
 }
 

@@ -1,8 +1,8 @@
 //! The connections to the database: the pools, which are replaced after each outage, and the lease.
 //!
 //! One task, the keeper, renews the lease over a connection of its own. An attempt that fails because of its connection
-//! wakes the keeper, which reconnects, renews the lease, and then replaces the pools. Meanwhile every query and update of
-//! the workflows waits, so no file is published, deleted or retired, and no task ends.
+//! wakes the keeper, which reconnects, renews the lease, and then replaces the pools. Meanwhile the queries and updates
+//! of the workflows wait, so no file is published, deleted or retired, and no task ends.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +42,7 @@ enum State {
 
 /// The servers of a ledger.
 pub(super) struct Servers {
-    /// One for each host of the address, in its order.
+    /// The connection options for each host of the address, in the order of the address.
     pub(super) options: Vec<PgConnectOptions>,
     /// The address without a password.
     pub(super) shown: String,
@@ -111,8 +111,8 @@ impl Connections {
         (connections, keeper)
     }
 
-    /// Repeats an attempt after temporary errors, and returns its success or its permanent error. Waits while the
-    /// database is away.
+    /// Repeats an attempt after temporary errors, until the attempt succeeds or fails with a permanent error. Waits
+    /// while the database is unavailable.
     pub(super) async fn lasting<T, F, Fut>(&self, attempt: F) -> Result<T>
     where
         F: Fn(Pools) -> Fut + Send,
@@ -143,7 +143,7 @@ impl Connections {
         }
     }
 
-    /// Returns the current pools; waits while the database is away.
+    /// Returns the current pools; waits while the database is unavailable.
     pub(super) async fn there(&self) -> Result<Pools> {
         let mut state = self.state.subscribe();
         let state = state.wait_for(|state| !matches!(state, State::Away(_))).await;
@@ -157,7 +157,7 @@ impl Connections {
     /// Returns the pool for reading, without waiting.
     ///
     /// # Errors
-    /// [`LedgerError::Away`] while the database is away; another error after the connections have ended.
+    /// [`LedgerError::Away`] while the database is unavailable; another error after the connections have ended.
     pub(super) fn readers_now(&self) -> Result<PgPool> {
         match &*self.state.borrow() {
             State::There(pools) => Ok(pools.readers.clone()),
@@ -166,7 +166,7 @@ impl Connections {
         }
     }
 
-    /// Returns why the database is away; `None` when it is not.
+    /// Returns why the database is unavailable; `None` when it is available.
     pub(super) fn outage(&self) -> Option<Arc<Outage>> {
         match &*self.state.borrow() {
             State::Away(outage) => Some(outage.clone()),
@@ -174,7 +174,7 @@ impl Connections {
         }
     }
 
-    /// Waits until the database is away.
+    /// Waits until the database is unavailable.
     pub(super) async fn went_away(&self) {
         let mut state = self.state.subscribe();
         // This cannot fail: an error would mean that the sender was dropped, but `self` holds it.
@@ -353,7 +353,7 @@ fn finish(it: &Connections) {
     it.state.send_replace(State::Ended(LedgerError::from(sqlx::Error::PoolClosed)));
 }
 
-/// Ends the keeper while the database is away; the lease expires by itself.
+/// Ends the keeper while the database is unavailable; the lease expires by itself.
 fn give_up(it: &Connections) {
     finish(it);
     it.unlock();

@@ -20,8 +20,9 @@ macro_rules! version_at {
 }
 pub(super) use version_at;
 
-/// The current versions `v` of the directory `$directory` below the path `i.path`. A range of keys preselects them, as
-/// far as keys are sorted like paths; then the paths themselves are compared.
+/// The current versions `v` of the directory `$directory` below the path `i.path`. The range of keys may contain other
+/// versions too, because the keys of long paths are not sorted exactly like the paths. So the paths themselves are
+/// compared too.
 macro_rules! versions_below {
     ($directory:literal) => {
         concat!(

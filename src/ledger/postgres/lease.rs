@@ -5,8 +5,8 @@
 //! it has the session. The holder renews the row, and knows by its own clock until when no other process can acquire
 //! the lease.
 //!
-//! A process has either the lease of the whole ledger, which excludes all other processes, or the lease of one shore. How the
-//! work of a shore without a lease passes to the others is in `shares`.
+//! A process has either the lease of the whole ledger, which excludes all other processes, or the lease of one shore.
+//! The module `shares` passes the work of a shore without a lease to the other shores.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -140,7 +140,8 @@ async fn try_acquire(
     if is_held().fetch_one(&mut *transaction).await? {
         return Ok(None);
     }
-    // A shore has its work by the token of its lease. Without the lease, other shores can acquire the work.
+    // The rows of a shore's work contain the token of the shore's lease. Once the row of that lease is deleted, other
+    // shores can acquire the work.
     sqlx::query(
         "DELETE FROM lease WHERE name = 'ledger' AND $1 <> 'ledger' OR name = $1
              OR name LIKE 'shore %' AND ($1 = 'ledger' OR lock_file = $2)",
@@ -183,7 +184,7 @@ pub(super) async fn renew(
     Ok(renewed.rows_affected() > 0)
 }
 
-/// Gives back a lease with all its work, so that other processes can have them at once.
+/// Gives back a lease with all its work, so that other processes can acquire the lease and the work at once.
 pub(super) async fn give_back(connection: &mut PgConnection, lease: &Lease) -> sqlx::Result<()> {
     let mut transaction = connection.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;

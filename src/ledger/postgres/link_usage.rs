@@ -17,8 +17,9 @@ use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay, WayOf};
 const KEPT_DAYS: i64 = 400;
 
 /// Removes the rows that are more than `$2` days older than the day `$1`, but keeps the newest `$2` days that have
-/// rows. These newest days are counted only if there are rows of that age: the `+ 0` prevents an index lookup by the
-/// second condition, for which the planner would always count them.
+/// rows. To find the newest days, PostgreSQL must count days. It does so only if there are rows of that age, because
+/// the `+ 0` prevents an index lookup by the second condition; for such a lookup, PostgreSQL would always count the
+/// days.
 macro_rules! old {
     ($table:literal) => {
         concat!(

@@ -14,7 +14,7 @@ use crate::records::EventKind;
 #[derive(Clone, Default)]
 pub(super) struct Listeners(Arc<RwLock<Wishes>>);
 
-/// A list of directories, and the channel to which an event is reported for each of them.
+/// Two lists of the same length: a directory, and the channel to which an event in this directory is reported.
 type Rules = Arc<(Vec<String>, Vec<String>)>;
 
 #[derive(Default)]

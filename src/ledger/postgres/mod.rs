@@ -311,7 +311,7 @@ async fn in_time<T>(servers: &Servers, attempt: impl Future<Output = sqlx::Resul
 
 fn refused(servers: &Servers, error: &sqlx::Error) -> LedgerError {
     let (ledger, why, remedy) = (servers.shown.clone(), trouble::text_of(error), trouble::remedy(error));
-    // When the ledger is opened, wrong settings cause TLS errors, so waiting doesn't help.
+    // While the ledger is being opened, a TLS error is caused by wrong settings, so waiting doesn't help.
     let may_pass = matches!(trouble::meaning(error), Trouble::Away | Trouble::RefusesWrites)
         && !matches!(error, sqlx::Error::Tls(_));
     LedgerError::Refused { ledger, why, remedy, may_pass }
@@ -373,7 +373,8 @@ async fn migrate(connection: &mut PgConnection, servers: &Servers) -> Result<()>
     ] {
         sqlx::query(statement).execute(&mut *connection).await?;
     }
-    // Not `run`: it is generic over the lifetime of the connection, so the futures of callers would not be `Send`.
+    // `run` can't be used: `run` is generic over the lifetime of the connection, so the futures of callers would not be
+    // `Send`.
     MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(form) | MigrateError::VersionTooNew(form, _) => {
             LedgerError::TooNew { file: servers.shown.clone().into(), form, copy: None }

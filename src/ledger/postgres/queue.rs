@@ -22,7 +22,7 @@ macro_rules! is_wanted {
 }
 
 /// Examines the first `$3` deliveries of a range. Returns those that match the filter (all if `$12`), at most `$13`.
-/// Then returns delivery number `$3` once more, marked `is_last`, if the range has that many.
+/// Then returns the `$3`-th delivery of the range once more, marked `is_last`, if the range has so many deliveries.
 ///
 /// `$range` selects the deliveries `d`, `$rank` is their rank, `$order` their order.
 macro_rules! piece {
@@ -51,8 +51,8 @@ macro_rules! piece {
     };
 }
 
-/// The open deliveries of a queue after a place. `$6` is the latest due time of deliveries without a rank, and `$14` is the
-/// rank of the place.
+/// The open deliveries of a queue after a place. `$6` is the latest due time of deliveries without a rank, and `$14` is
+/// the rank of the place.
 macro_rules! queue {
     ($queue:literal, $after:literal, $order:literal) => {
         piece!(
@@ -160,8 +160,8 @@ impl QueueReader for Reader<'_> {
             RangeOf::Own { queue, .. } | RangeOf::Ranked { queue, .. } => Some(queue.as_str()),
             RangeOf::Shared { .. } | RangeOf::Failed { .. } | RangeOf::Versions(_) => None,
         };
-        // Here every rank is the key of a number or of a path, as bytes. It is never empty, so all ranks come after an
-        // empty one.
+        // Here every rank is the key of a number or of a path, as bytes. A key is never empty, so all ranks come after
+        // the empty key.
         let rank = match piece.after {
             LanePlace::Ranked(QueueRank::Path(key), _) => &key[..],
             LanePlace::Ranked(QueueRank::Number(_), _) | LanePlace::ByTime(_) => &[],

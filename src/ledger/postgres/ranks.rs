@@ -14,7 +14,8 @@ macro_rules! rank {
     };
 }
 
-/// The rank of the delivery `d` in its queue, for a delivery that begins anew: a failure took its rank away.
+/// The rank of the delivery `d` in its queue. A delivery that starts again needs this rank, because a failure removes
+/// the rank of a delivery.
 macro_rules! rank_anew {
     () => {
         concat!("(SELECT ", rank!(), " FROM version v, queue q WHERE v.id = d.version AND q.directory = d.queue)")

@@ -370,8 +370,9 @@ async fn enter_host(transaction: &mut PgConnection, vessel: &VesselName, host: &
     Ok(())
 }
 
-/// Returns whether `host` differs from the recorded host of the vessel: if the accounts differ, or the host keys, or,
-/// if no key of the same algorithm is recorded, the addresses.
+/// Returns whether `host` differs from the recorded host of the vessel. Hosts differ if their accounts differ, or if
+/// their keys of the same algorithm differ. If no key of the same algorithm is recorded, the addresses are compared
+/// instead.
 async fn is_other_host(transaction: &mut PgConnection, vessel: &VesselName, host: &Host) -> Result<bool> {
     let before: Option<(String, String)> = sqlx::query_as("SELECT address, account FROM host WHERE vessel = $1")
         .bind(vessel.as_str())

@@ -33,7 +33,7 @@ pub(super) fn corrupt(what: impl std::fmt::Display) -> LedgerError {
     LedgerError::Corrupt(what.to_string())
 }
 
-/// Makes a text storable in PostgreSQL, which rejects the character 0.
+/// Makes a text storable in PostgreSQL, which rejects the NUL character (U+0000).
 pub(super) fn text(text: &str) -> Cow<'_, str> {
     match text.contains('\0') {
         true => text.replace('\0', "\u{fffd}").into(),

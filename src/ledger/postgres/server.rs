@@ -62,8 +62,8 @@ impl Server {
     /// Starts the server's process, which may have been killed before.
     pub(crate) fn run(&self) {
         let log = std::fs::File::options().create(true).append(true).open(self.path().join("log")).unwrap();
-        // The shell notices the end of the process by the end of its input. A parent-death signal would come too early:
-        // when the thread of the first test ends.
+        // The shell's standard input ends when the test process ends. Then the shell stops the server. A parent-death
+        // signal would come too early: when the thread of the first test ends.
         let shell = "\"$@\" & pid=$!; cat >/dev/null; kill -QUIT $pid 2>/dev/null; wait $pid";
         let child = unprivileged(Path::new("/bin/sh"))
             .args(["-c", shell, "sh"])

@@ -22,8 +22,8 @@ use crate::records::{
 };
 use crate::signature::Signature;
 
-/// The versions that a version (`$1`) replaced, directly or indirectly, and that have a delivery to a vessel (`$2`) at
-/// its current place, newest first.
+/// The versions that a version (`$1`) replaced, directly or indirectly, and that have a delivery to the current place
+/// on a vessel (`$2`), newest first.
 pub(super) const HELD_BEFORE: &str = concat!(
     "WITH RECURSIVE before (id, steps) AS (
          SELECT replaces, 1 FROM version WHERE id = $1 AND replaces IS NOT NULL
@@ -393,8 +393,8 @@ impl Store for Postgres {
         tokio::select! {
             beat = async {
                 beat.await?;
-                // No delivery has the number 0, so this changes nothing, but it takes the same path as all updates of
-                // deliveries.
+                // No delivery has the number 0, so this update changes nothing, but it takes the same path as all
+                // updates of deliveries.
                 self.make(Entry::Swept, 0).await.map(drop)
             } => beat,
             () = self.connections.went_away() => Ok(()),

@@ -95,7 +95,7 @@ pub(super) async fn forget(transaction: &mut PgConnection, version: i64, now: i6
     Ok(true)
 }
 
-/// Marks all versions of a directory as forgotten; returns the number of marked versions.
+/// Marks all incomplete versions that a directory holds now as forgotten; returns the number of marked versions.
 pub(super) async fn forget_all(transaction: &mut PgConnection, directory: &DirectoryName, now: i64) -> Result<u64> {
     sqlx::query(
         "UPDATE delivery SET state = 'superseded', parked = false
@@ -224,7 +224,8 @@ pub(super) async fn insert(
     .execute(&mut *transaction)
     .await?;
     if versions.iter().any(|(new, _)| new.kind != VersionKind::Skipped) {
-        // If the directory was reconciled for another set of vessels, this is no longer true.
+        // The new deliveries are for `vessels`. So a record that the directory was reconciled for another set of
+        // vessels is no longer true.
         sqlx::query("DELETE FROM reconciled WHERE directory = $1 AND vessels <> $2")
             .bind(directory.as_str())
             .bind(sorted_names(vessels))

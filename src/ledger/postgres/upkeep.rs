@@ -155,8 +155,8 @@ impl Upkeep for Postgres {
 /// The versions with numbers above `$1` and up to `$2` that ended before the time `$3` and may be removed.
 ///
 /// Keeps an ended version that a vessel still holds: the vessel acknowledged this version, but not yet the current
-/// version of the path. The chain of `replaces` must lead from the current version to this one. Without `OFFSET 0`, the
-/// planner may use an index of all acknowledged or superseded deliveries.
+/// version of the path. This version must stay reachable from the current version through the chain of `replaces`.
+/// Without `OFFSET 0`, the planner may use an index of all acknowledged or superseded deliveries.
 pub(super) const PRUNABLE: &str = "SELECT v.id FROM version v
      WHERE v.id > $1 AND v.id <= $2 AND v.ended_at < $3
        AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.version = v.id)

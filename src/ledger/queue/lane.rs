@@ -22,7 +22,7 @@ pub(super) struct Range {
     pub(super) of: RangeOf,
     /// The last place that was examined.
     pub(super) after: LanePlace,
-    /// The deliveries that were found and not yet handed out.
+    /// The deliveries that were found and not yet returned by [`Lane::next`].
     found: VecDeque<Found>,
     is_at_end: bool,
 }
@@ -66,8 +66,8 @@ impl Lane {
         self.limit().is_none_or(|limit| *place <= self.ranges[limit].after).then_some(first)
     }
 
-    /// Returns the index of the range that was examined least far, among the ranges that are not at their end and have
-    /// no found delivery.
+    /// Of the ranges that are not at their end and have no found delivery, returns the index of the range whose last
+    /// examined place comes first.
     fn limit(&self) -> Option<usize> {
         let open = |at: &usize| self.ranges[*at].found.is_empty() && !self.ranges[*at].is_at_end;
         (0..self.ranges.len()).filter(open).min_by(|a, b| self.ranges[*a].after.cmp(&self.ranges[*b].after))

@@ -26,8 +26,8 @@ pub(super) fn apart(filter: &QueueFilter) -> Option<Stage> {
     Some(Stage { lanes: vec![vec![range]], due_after: i64::MIN, due_until: i64::MAX })
 }
 
-/// Returns the stages that may hold deliveries of `directories`. `queues` lists the directories with their own queue, and
-/// for each whether all its deliveries are already in that queue.
+/// Returns the stages that may hold deliveries of `directories`. `queues` lists the directories with their own queue,
+/// and for each whether all its deliveries are already in that queue.
 pub(super) fn stages(
     stages: &[QueueStage],
     queues: &[(DirectoryName, bool)],

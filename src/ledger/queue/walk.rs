@@ -17,8 +17,8 @@ use crate::ledger::LedgerError;
 /// one range (`PIECE`).
 const ROUND: usize = 8192;
 const PIECE: usize = 8;
-/// A piece that took less time than this makes the next piece larger; one that took more than four times as long makes
-/// it smaller.
+/// If a piece took less than this time, the next piece is larger. If a piece took more than four times this time, the
+/// next piece is smaller.
 const QUICK: Duration = Duration::from_millis(5);
 
 /// The limits of the work for one answer.
@@ -61,9 +61,9 @@ pub(super) struct Step {
 pub(super) enum Progress {
     /// A delivery that the filter wants.
     Wanted(Step),
-    /// The limit of the effort.
+    /// The limit of the effort was reached.
     Limit,
-    /// The end of the queue.
+    /// The end of the queue was reached.
     End,
 }
 

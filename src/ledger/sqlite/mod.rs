@@ -115,9 +115,9 @@ impl Sqlite {
         Ok(Self { writer, group, readers, listeners, instance, clock, latest, _lock: lock })
     }
 
-    /// Opens the ledger read-only, even while another process writes to it. If `untouched` is set and no other process
-    /// has the ledger open, SQLite creates no files beside it. Use such a view only for a short time, because it
-    /// doesn't notice updates.
+    /// Opens the ledger read-only, even while another process writes to it. If `untouched` is set and the ledger has no
+    /// `-wal` file (no other process has the ledger open), SQLite creates no files beside the ledger. The returned
+    /// reader then does not notice later updates by another process, so use it only for a short time.
     pub(super) async fn look(file: &Path, untouched: bool) -> Result<Arc<dyn Reports>> {
         let unusable = |why: String| LedgerError::Unusable { file: file.into(), why };
         match file.try_exists() {

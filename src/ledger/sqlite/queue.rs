@@ -12,7 +12,7 @@ use crate::names::{DirectoryName, VesselName};
 use crate::records::{DeliveryId, VersionId};
 
 /// Examines the first `?3` deliveries of a range. Returns those that match the filter (all if `?11`), at most `?12`.
-/// Then returns delivery number `?3` once more, marked `is_last`, if the range has that many.
+/// Then returns the `?3`-th delivery of the range once more, marked `is_last`, if the range has so many deliveries.
 ///
 /// `$range` selects the deliveries `d`, `$rank` is their rank, `$order` their order. The filter: never failed (`?8`),
 /// directory in a list (`?9`), path contains a text (`?10`).

@@ -329,8 +329,9 @@ async fn enter_host(writer: &SqlitePool, vessel: &VesselName, host: &Host) -> Re
     Ok(transaction.commit().await?)
 }
 
-/// Returns whether `host` differs from the recorded host of the vessel: if the accounts differ, or the host keys, or,
-/// if no key of the same algorithm is recorded, the addresses.
+/// Returns whether `host` differs from the recorded host of the vessel. Hosts differ if their accounts differ, or if
+/// their keys of the same algorithm differ. If no key of the same algorithm is recorded, the addresses are compared
+/// instead.
 async fn is_other_host(transaction: &mut Transaction<'_, Db>, vessel: &VesselName, host: &Host) -> Result<bool> {
     let before = sqlx::query("SELECT address, account FROM host WHERE vessel = ?")
         .bind(vessel.as_str())

@@ -1,5 +1,5 @@
-//! Signatures of delivered files: recorded, queried, and deleted once no vessel has their version as the last one that
-//! it acknowledged.
+//! Records, queries and deletes the signatures of delivered files. A signature is needed as long as its version is the
+//! last one that some vessel acknowledged.
 
 use sqlx::{SqlitePool, sqlite::SqliteRow};
 
@@ -11,8 +11,8 @@ use crate::names::VesselName;
 use crate::records::{HeldVersion, Version};
 use crate::signature::Signature;
 
-/// Records the signature of a version, and its sample blocks, by which the version is found as similar to another file.
-/// Deletes the signature of an earlier version of the path unless it is the last version that some vessel acknowledged.
+/// Records the signature of a version, and its sample blocks, by which [`similar`] finds the version. Deletes the
+/// signature of an earlier version of the path unless that version is the last one that some vessel acknowledged.
 pub(super) async fn enter(writer: &SqlitePool, version: &Version, signature: &Signature) -> Result<()> {
     let mut transaction = writer.begin().await?;
     sqlx::query("INSERT OR REPLACE INTO outline (directory, path, version, outline) VALUES (?, ?, ?, ?)")

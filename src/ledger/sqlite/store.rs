@@ -377,7 +377,7 @@ impl Store for Sqlite {
 
     async fn beat(&self) -> Result<()> {
         sqlx::query("SELECT 1").execute(&self.readers).await?;
-        // No delivery has the number 0, so this changes nothing, but it takes the same path as all updates of
+        // No delivery has the number 0, so this update changes nothing, but it takes the same path as all updates of
         // deliveries.
         self.group.make(Entry::Swept, 0).await.map(drop)
     }

@@ -89,7 +89,7 @@ pub(super) async fn forget(transaction: &mut Transaction<'_, Sqlite>, version: i
     Ok(true)
 }
 
-/// Marks all versions of a directory as forgotten; returns the number of marked versions.
+/// Marks all incomplete versions that a directory holds now as forgotten; returns the number of marked versions.
 pub(super) async fn forget_all(
     transaction: &mut Transaction<'_, Sqlite>,
     directory: &DirectoryName,
@@ -228,7 +228,8 @@ pub(super) async fn insert(
     .execute(&mut **transaction)
     .await?;
     if versions.iter().any(|(new, _)| new.kind != VersionKind::Skipped) {
-        // If the directory was reconciled for another set of vessels, this is no longer true.
+        // The new deliveries are for `vessels`. So a record that the directory was reconciled for another set of
+        // vessels is no longer true.
         sqlx::query("DELETE FROM reconciled WHERE directory = ? AND vessels <> ?")
             .bind(directory.as_str())
             .bind(sorted_names(vessels))

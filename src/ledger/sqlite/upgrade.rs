@@ -2,8 +2,8 @@
 //! older program can use the copy.
 //!
 //! The copy is beside the ledger. Its name is that of the ledger with `.schema-` and the number of the ledger's newest
-//! migration. A copy of the same schema from an earlier upgrade is replaced, because the ledger had this schema again
-//! since, and its state is newer. A new ledger is not copied.
+//! migration. A copy of the same schema from an earlier upgrade is replaced, because the ledger has had this schema
+//! again since then, so the new copy has a newer state. A new ledger is not copied.
 
 use std::ffi::OsString;
 use std::io;

@@ -16,8 +16,8 @@ const STEP: i64 = 2000;
 /// Number of free pages that the file may keep: they are not released, because SQLite reuses free pages before the file
 /// grows.
 const MAY_STAY_FREE: i64 = 1024;
-/// Number of free pages from which on a file without incremental vacuum is rewritten, if they are at least a quarter of
-/// all pages.
+/// A file without incremental vacuum is rewritten only if it has at least this number of free pages, and if at least a
+/// quarter of all pages are free.
 const WORTH_A_VACUUM: i64 = 4096;
 
 #[async_trait]
@@ -105,7 +105,8 @@ impl Upkeep for Sqlite {
     async fn prune(&self, ended_before: i64, after: VersionId) -> Result<Step<u64>> {
         let mut transaction = self.writer.begin().await?;
         // Keeps an ended version that a vessel still holds: the vessel acknowledged this version, but not yet the
-        // current version of the path. The chain of `replaces` must lead from the current version to this one.
+        // current version of the path. This version must stay reachable from the current version through the chain of
+        // `replaces`.
         let ids: Vec<i64> = sqlx::query_scalar(
             "SELECT v.id FROM version v
              WHERE v.id > ?1 AND v.id <= ?2 AND v.ended_at < ?3

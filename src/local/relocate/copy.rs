@@ -80,7 +80,7 @@ impl Copied {
     fn finish(&self, source: &fs::Metadata) -> Result<(), DiskError> {
         let failed = |errno| DiskError::io("set the mode and time of", &self.path, errno);
         let owner = (source.uid(), source.gid());
-        // Fails for users other than root, who may not change the owner of a file.
+        // This fails unless the program runs as root, because other users may not change the owner of a file.
         fchown(&self.file, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1))).ok();
         let got = fstat(&self.file).map_err(failed)?;
         let mode = CopyOf::File.owned(source.mode(), owner, Some((got.st_uid, got.st_gid)));
@@ -145,7 +145,7 @@ pub fn sweep(location: &Path, recursive: bool) -> Result<(), DiskError> {
     let unlisted = |errno: Errno| DiskError::Location { act: "list", path: location.into(), source: errno.into() };
     let below = give_names_back(&opened, location, unlisted)?;
     let processed = match open_processed(&opened, location, false) {
-        // A `processed/` that can't be used is not swept, for example an unsafe link. The next retirement reports the
+        // A `processed/` that can't be used, for example an unsafe link, is not swept. The next retirement reports the
         // error.
         Err(DiskError::Processed { .. } | DiskError::ProcessedLink { .. }) => None,
         processed => processed?,

@@ -102,9 +102,9 @@ pub enum Expired {
     Later,
 }
 
-/// Deletes files in `processed/` that still have the size and modification time that they had when they were moved
-/// there, and then the directories that became empty. Files whose ctime is after `until` (milliseconds since 1970) are
-/// kept: another version with the same size and modification time may have been moved to that name since.
+/// Deletes files in `processed/` whose size and modification time have not changed since they were moved there. Then
+/// deletes the directories that became empty. Files whose ctime is after `until` (milliseconds since 1970) are kept:
+/// another version with the same size and modification time may have been moved to that name since.
 pub fn expire(location: &Path, files: &[(RelPath, FileStamp)], until: i64) -> Vec<Result<Expired, DiskError>> {
     files.iter().map(|(path, stamp)| expire_one(location, path, stamp, until)).collect()
 }

@@ -66,7 +66,7 @@ impl MayRetire<'_> {
     ) -> rustix::io::Result<Result<Source, Retired>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = match openat(&directory, name, flags, Mode::empty()) {
-            // A file that may not be read can be moved nevertheless, but supports no lease.
+            // A file without read permission can be moved nevertheless, but supports no lease.
             Err(Errno::ACCESS | Errno::PERM) => openat(&directory, name, flags | OFlags::PATH, Mode::empty()),
             opened => opened,
         };

@@ -8,9 +8,9 @@
 //! flushed together. A file counts as moved only after the flush. `processed/` is always flushed before the source
 //! directory, because otherwise a power loss could leave a file under neither name.
 //!
-//! `processed` may be a link to a directory on another disk. No other link is followed, and this one only where nobody
-//! but the operator can have created it (see `open_processed`). A file that goes to another file system is copied; its
-//! source is removed only after the copy was verified and flushed (see `copy`).
+//! `processed` may be a link to a directory on another disk. No other link is followed. The link `processed` is
+//! followed only if nobody but the operator can have created it (see `open_processed`). A file that goes to another
+//! file system is copied; its source is removed only after the copy was verified and flushed (see `copy`).
 //!
 //! A file that is open for writing is not moved (see `may_retire`). If a program opens the file between this check and
 //! the move, a second check after the move detects this, and the file is moved back.

@@ -250,8 +250,8 @@ impl Retirement<'_> {
 
     /// Removes the source once `processed/` has its bytes, unless another file has taken the source's name.
     ///
-    /// First renames the source to a name that only this program uses, and checks it there. If the program crashes in
-    /// between, [`sweep`](super::sweep) restores the source.
+    /// First renames the source to a name that only this program uses, and checks it there. If the program crashes
+    /// between the rename and the removal, [`sweep`](super::sweep) restores the source.
     fn remove_source(&self, done: Retired, source: &Source) -> Result<Retired, DiskError> {
         (self.pause)(Moment::Copied);
         let from = &self.dirs.from;

@@ -18,7 +18,7 @@ pub(super) type BlockId = (SourceId, u64);
 /// entry is counted for every block, because a small file has only one block.
 const OVERHEAD: u64 = 1024;
 
-/// A block that is overdue by more than this counts as no longer needed, in microseconds.
+/// A block that is overdue by more than this many microseconds counts as no longer needed.
 const GRACE: u64 = 5_000_000;
 
 /// When a block is needed next, in microseconds of the caller's clock.

@@ -1,4 +1,4 @@
-//! Reads each source once for all vessels: readers share its blocks, and the source is hashed on the way.
+//! Reads each source once for all vessels: readers share its blocks, and the source is hashed while it is read.
 //!
 //! The program has one [`SourceCache`], which holds blocks up to a limit in bytes. Readers of the same version share
 //! its blocks: the first one reads a block from the disk, the others find it in the cache or wait for the read in
@@ -109,7 +109,8 @@ impl SourceCache {
     }
 
     /// Caches the blocks of a small file that was just read at intake, for `readers` readers. Uses only space that no
-    /// other source needs. So if there are a thousand files, the first ones stay cached, and these are sent first.
+    /// other source needs. So if there are a thousand files, the first ones stay cached. The first ones are also sent
+    /// first.
     pub(super) fn put_by(
         &self,
         location: &Path,
@@ -133,8 +134,8 @@ impl SourceCache {
     }
 
     /// Records the digest of a file that was read outside the cache. Drops the file's cached blocks, because the file
-    /// may have changed although its metadata did not. If the version has no digest yet, uploads of it are verified
-    /// against this one; if it has a different digest, the version is read anew.
+    /// may have changed although its metadata did not. If the version has no digest yet, uploads of the version are
+    /// verified against `digest`. If the version already has a different digest, it is read anew.
     pub(super) fn rehashed(&self, location: &Path, path: &RelPath, stamp: FileStamp, follow: bool, digest: &Digest) {
         let identity = Identity { location: location.into(), path: path.clone(), stamp, follow };
         let mut table = self.table();
@@ -190,7 +191,7 @@ impl SourceCache {
             match place {
                 Place::Here(bytes) => return Ok(bytes),
                 Place::Coming(mut coming) => {
-                    // If the read of the other task failed, this reader tries again, to get the error itself.
+                    // If the other task's read failed, this reader reads the block itself, to get the error.
                     if let Ok(come) = disk.patiently(coming.wait_for(Option::is_some)).await? {
                         return Ok(come.clone().expect("`wait_for` returned because the value was set"));
                     }

@@ -15,11 +15,11 @@ const MOVING: (u32, Duration) = (8, Duration::from_millis(250));
 /// speed the disk is not the bottleneck.
 const UNHURRIED: Duration = Duration::from_millis(32);
 /// How far the block to be evicted may be ahead of a follower that is worth waiting for, as a multiple of the cache
-/// size. With more than 1, readers that fell out of the cache during the start can catch up.
+/// size. With a value above 1, readers that fell behind by more than the cache size during the start can catch up.
 const BEHIND: u64 = 2;
-/// The reader in front waits only for a follower of similar speed: it takes at most this many times the front reader's
-/// time per block, or at most this duration (40 MiB/s) if that is longer. The duration matters if the reader in front
-/// started before the others and is fast for the moment, because it has a processor to itself.
+/// The reader in front waits only for a follower of similar speed: the follower takes at most this many times the front
+/// reader's time per block, or at most this duration (40 MiB/s) if that is longer. The duration matters if the reader
+/// in front started before the others and is fast for the moment, because it has a processor to itself.
 const OF_A_PACE: (u32, Duration) = (2, Duration::from_millis(12));
 /// The longest time that a reader waits for others before one block.
 const PER_BLOCK: Duration = Duration::from_millis(250);

@@ -204,9 +204,10 @@ impl Table {
         }
     }
 
-    /// Returns the block that reading block `index` would evict. Returns `None` if that block belongs to another
-    /// source, or if an earlier reader has already waited for it: then `index` is in memory and a reader has passed it.
-    /// The hasher does not count as an earlier reader, because it reads ahead.
+    /// Returns the block of this source that would be evicted if block `index` were read. Returns `None` if no block or
+    /// a block of another source would be evicted. Also returns `None` if `index` is in memory or being read, and a
+    /// reader has passed it: that reader has already waited. The hasher does not count as such a reader, because it
+    /// reads ahead.
     pub(super) fn pushes_out(&self, source: SourceId, index: u64) -> Option<u64> {
         let (owner, out) = self.cache.next_out(BLOCK, self.now())?;
         let comes_first =

@@ -105,8 +105,8 @@ function summary() {
   return words.join("; ");
 }
 
-// For each list, a key of the content that was drawn last. A list is drawn again only if its content has changed, and
-// every 10 s to update the ages.
+// For each list, a key of the content that was drawn last. A list is drawn again if its content has changed, and every
+// 10 s to update the ages.
 const drawn = new Map();
 
 function list(id, key, items, none) {

@@ -1,6 +1,6 @@
-//! Records local targets that were given up because their disk does not answer. A system call on such a disk can't be
-//! cancelled. Until the call returns, no further request is made to the target: the request would block as well, and it
-//! must not start before the first call has finished.
+//! Records which threads of local targets were given up: the disk does not answer, or the connection to the target was
+//! closed. A system call can't be cancelled. Until the call returns, no further request is made to the target: the
+//! request could block as well, and it must not start before the first call has finished.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

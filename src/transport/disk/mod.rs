@@ -149,8 +149,9 @@ async fn beside<T: Send + 'static>(
 }
 
 impl Disk {
-    /// Opens the directories of a target, for at most `patience`. Later, logs a warning when the disk does not answer
-    /// for longer than `patience`.
+    /// Opens the directories of a target. Waits at most `patience` for abandoned system calls on the target to return,
+    /// and then at most `patience` for the directories. From then on, a background task logs a warning when the disk
+    /// does not answer for longer than `patience`.
     ///
     /// # Errors
     /// [`ConnectError::Away`] when a directory is missing or the disk does not answer.

@@ -120,7 +120,7 @@ impl MountRoots {
     ///
     /// # Errors
     /// [`SftpError::Lost`] when the target directory is gone or was replaced. "No such file" when the path is outside
-    /// all target directories or contains a link.
+    /// all target directories, or when a directory above its last component is missing or a link.
     pub(super) fn at<'a>(&'a self, path: &'a [u8]) -> Result<At<'a>, SftpError> {
         let path = Path::new(OsStr::from_bytes(path));
         let holding = self.places.iter().filter(|place| path.starts_with(&place.path));

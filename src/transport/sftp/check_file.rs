@@ -19,8 +19,8 @@ const NAME: &[u8] = b"check-file";
 /// Returns whether the vessel may know the extension.
 ///
 /// The extension belongs to later versions of SFTP. Servers of these versions list it in `supported2`, which they do
-/// not send in a session of version 3. ProFTPD knows the extension in all versions, but announces only the versions
-/// that it supports.
+/// not send in a session of version 3. ProFTPD knows the extension in sessions of every version, but announces only the
+/// list of the SFTP versions that it supports (`versions`).
 pub(crate) fn may_know(extensions: &HashMap<String, String>) -> bool {
     let is_named = |(name, value): (&String, &String)| {
         name.starts_with("check-file") || name.starts_with("supported") && value.contains("check-file")

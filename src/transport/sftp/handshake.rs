@@ -19,7 +19,8 @@ const MOST_STDERR: usize = 4096;
 #[derive(Default)]
 pub(crate) struct Early {
     pub(crate) requests: Vec<(u8, BytesMut)>,
-    /// The round-trip time of the path. The replies do not measure it, because they wait for the start of the server.
+    /// The round-trip time of the path. It can't be measured by the replies to these requests, because the replies also
+    /// wait for the start of the server.
     pub(crate) round_trip: Duration,
 }
 

@@ -96,10 +96,10 @@ impl Sftp {
     /// Starts SFTP on a channel after its subsystem was requested, without waiting for the reply to that request. Also
     /// returns the vessel's greeting.
     ///
-    /// `timeouts` holds the deadline for the start, and the time after which a vessel without any reply counts as
-    /// silent; the time that the bytes in flight need on the link is added to it. `steady` says whether the congestion
-    /// control keeps its sending rate when packets are lost. `long` is the round-trip time if it is long and the server
-    /// accepts requests together with our greeting; the first requests are then sent with the greeting.
+    /// `timeouts` holds the deadline for the start, and the timeout after which a vessel that sends no reply counts as
+    /// silent. The time that the bytes in flight need on the link is added to this timeout. `steady` says whether the
+    /// congestion control keeps its sending rate when packets are lost. `long` is the round-trip time if it is long and
+    /// the server accepts requests together with our greeting; the first requests are then sent with the greeting.
     ///
     /// # Errors
     /// [`SftpError`] when the vessel has no SFTP, sends no SFTP greeting, or sends it too late.

@@ -1,5 +1,4 @@
-//! The requests of an SFTP session whose replies are pending, and the deadlines that distinguish a slow link from a dead
-//! one.
+//! The pending requests of an SFTP session, and the deadlines that distinguish a slow link from a dead one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -103,12 +102,13 @@ pub(super) struct Shared {
     next_id: AtomicU32,
     timeout: Duration,
     ended: OnceLock<SftpError>,
-    /// Cancelled after `ended` is set, while the state is locked, so that no request can be added after the pending
-    /// requests failed.
+    /// Cancelled after `ended` is set. The state is locked during the cancellation, so that no request can be added
+    /// after the pending requests failed.
     pub(super) over: CancellationToken,
     /// A weak sender, because the session must end when its last handle is dropped.
     outgoing: mpsc::WeakSender<Outgoing>,
-    /// Notified when a request is sent while none was pending, so that no timer runs for an idle session.
+    /// Notified when a request is sent while none was pending. An idle session waits for this notification, so that it
+    /// needs no timer.
     begun: Notify,
 }
 

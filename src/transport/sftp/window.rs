@@ -25,7 +25,8 @@ const FIRST_RATE: f64 = 3e6;
 /// and the missing acknowledgements would shrink the window after each loss.
 const ROUND_TRIPS: u32 = 2;
 const STEADY_ROUND_TRIPS: u32 = 4;
-/// The window is doubled if the latest rate is at least this many times as high as the highest earlier rate.
+/// With steady congestion control, the window is doubled if the latest rate is more than this many times as high as the
+/// highest earlier rate.
 const GROWS: f64 = 1.25;
 /// Time that the window covers in addition to the round trips, because vessels reply in bursts and disks pause.
 const SLACK: Duration = Duration::from_millis(250);
@@ -84,7 +85,7 @@ impl State {
     }
 
     /// Returns whether the latest rate is much higher than all rates before it. A connection that doubles its rate with
-    /// each round trip needs a window for the next rate.
+    /// each round trip needs a window for the doubled rate.
     fn grows(&self) -> bool {
         let mut latest = self.counts.iter().rev().map(|count| rate(std::slice::from_ref(count)));
         let now = latest.next().unwrap_or_default();

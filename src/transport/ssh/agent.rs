@@ -59,7 +59,7 @@ fn identity(blob: &[u8], comment: String) -> Option<AgentIdentity> {
     Some(AgentIdentity::PublicKey { key, comment })
 }
 
-/// A signer for a certificate from a file, whose private key is in the agent.
+/// A signer for a certificate that was read from a file and whose private key is in the agent.
 pub(super) struct Holder<'a> {
     pub(super) agent: &'a mut AgentClient<UnixStream>,
     pub(super) key: &'a PublicKey,

@@ -18,8 +18,8 @@ use crate::transport::ConnectError;
 /// The interval of the kernel's TCP keepalives on an idle connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// The interval between connection attempts to one address. `WAYS_KNOCK` applies to a vessel with several ways, because a
-/// better way may return at any time, and `IMPATIENT_KNOCK` while a lost link is expected to return.
+/// The interval between connection attempts to one address. `WAYS_KNOCK` applies to a vessel with several ways, because
+/// a better way may return at any time. `IMPATIENT_KNOCK` applies while a lost link is expected to return.
 const KNOCK: Duration = Duration::from_secs(1);
 const WAYS_KNOCK: Duration = Duration::from_millis(500);
 const IMPATIENT_KNOCK: Duration = Duration::from_millis(250);

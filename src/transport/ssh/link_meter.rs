@@ -95,14 +95,15 @@ enum Source {
         /// Estimated bytes of the headers of one packet.
         header: u64,
     },
-    /// In this program, on their way to a socket of this host, from which the tunnel leads to the vessel.
+    /// In this program: the bytes that pass to and from a socket of this host, from which the tunnel leads to the
+    /// vessel.
     Socket(Arc<Passed>),
 }
 
 impl Open {
     fn read(&mut self) -> LinkBytes {
-        // The kernel keeps the counts of a closed connection until the socket is closed. If the kernel fails to report
-        // them, the counts of the last query remain.
+        // After a connection has ended, the kernel keeps its counts until the socket is closed. If the kernel fails to
+        // report the counts, the counts of the last query remain.
         let now = match &self.source {
             Source::Tcp { socket, header } => tcp_info(&**socket).ok().map(|info| on_the_link(&info, *header)),
             Source::Socket(passed) => Some(through_a_tunnel(passed.bytes())),
@@ -113,8 +114,8 @@ impl Open {
 }
 
 impl LinkMeter {
-    /// Returns the bytes counted so far; `None` if there are none: no connection was made, the vessel is reached
-    /// without TCP, or the kernel doesn't count bytes (before Linux 4.19).
+    /// Returns the bytes counted so far; `None` if there are none: no connection was made, the target is on this host,
+    /// or the kernel doesn't count bytes (before Linux 4.19).
     pub fn bytes(&self) -> Option<LinkBytes> {
         let mut counts = lock(&self.0);
         let ended = counts.ended;

@@ -202,8 +202,8 @@ impl<'a> Login<'a> {
         (first, if host.identities_only { Vec::new() } else { later })
     }
 
-    /// Returns the key files to try: all configured files, so that a missing one is reported, or otherwise the default
-    /// files that exist.
+    /// Returns the key files to try. If files are configured, returns all of them, so that a missing one is reported.
+    /// Otherwise returns the default files that exist.
     fn key_files(&self) -> Vec<PathBuf> {
         let named = &self.endpoint.host().identity_files;
         if !named.is_empty() {
@@ -213,8 +213,8 @@ impl<'a> Login<'a> {
         DEFAULT_KEYS.iter().map(|name| home.join(".ssh").join(name)).filter(|file| file.exists()).collect()
     }
 
-    /// Reads the configured certificates, so that a missing one is reported, and the existing certificates next to the
-    /// keys.
+    /// Reads the configured certificates and the existing certificates next to the keys. A missing certificate is
+    /// reported only if it is configured.
     fn certificates(&mut self, keys: &[PathBuf]) -> Vec<UserCertificate> {
         let beside_keys = keys.iter().map(|key| beside(key)).filter(|file| file.exists());
         let files: Vec<_> = self.endpoint.host().certificate_files.iter().cloned().chain(beside_keys).collect();

@@ -28,7 +28,7 @@ const MOST_PER_CORE: usize = 64;
 /// The minimum time after which an unfinished login no longer counts towards the limit of the process. The time is
 /// longer if logins usually take longer.
 const LEASE: Duration = Duration::from_secs(2);
-/// How long a login whose connection is open already waits for its turn, if the process has as many logins as it may.
+/// How long a login whose connection is already open waits for its turn, if the limit of the process is reached.
 /// Servers close a connection that has not logged in after one or two minutes.
 const CONNECTED: Duration = Duration::from_secs(20);
 

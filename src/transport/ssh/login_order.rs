@@ -51,7 +51,8 @@ impl Lead {
     }
 
     /// Creates the role of a standby connection, which is used when another connection falls silent. A standby sends
-    /// nothing by itself, not even keepalives, because TCP repeats a lost packet less and less often.
+    /// nothing by itself, not even keepalives: TCP repeats a lost packet at growing intervals, so a keepalive lost in
+    /// an outage would delay the use of the standby.
     pub fn spare() -> Self {
         Self { spare: true, ..Self::alone(Rank::further()) }
     }

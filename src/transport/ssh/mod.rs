@@ -56,7 +56,7 @@ pub struct SshEnvironment {
     pub global_known_hosts: PathBuf,
     /// The command that runs this program with the same settings, for messages.
     pub program: String,
-    /// Whether new host keys are recorded with `HostKeyPolicy = accept-new`.
+    /// Whether new host keys are recorded if `HostKeyPolicy` is `accept-new`.
     pub records_host_keys: bool,
     /// The limit on concurrent logins.
     pub logins: LoginLimit,

@@ -27,7 +27,8 @@ pub(super) struct QuickAck<S> {
     greeting: Greeting,
 }
 
-/// Whether the peer has sent anything, and its first line if that line is not an SSH version string.
+/// Whether the peer has sent anything, and the first bytes that it sent. The bytes are discarded when the SSH version
+/// arrives.
 #[derive(Clone, Default)]
 pub(super) struct Spoken(Arc<AtomicBool>, Arc<Mutex<Vec<u8>>>);
 

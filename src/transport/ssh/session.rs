@@ -133,8 +133,8 @@ impl Session {
 }
 
 /// Connects to an endpoint, through the hop before it if there is one, and checks the endpoint's host key. `host_keys`
-/// reads the accepted keys. It is called only once the endpoint was reached, so that no file is read for an unreachable
-/// endpoint.
+/// reads the accepted keys. It is called only after the endpoint was reached, so that no file is read for an
+/// unreachable endpoint.
 async fn greet(
     endpoint: &Endpoint,
     before: Option<&Session>,
