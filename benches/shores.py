@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Measures several shores over one ledger in PostgreSQL, on one machine, beside one shore with an SQLite file.
 
-    benches/shores.py --program target/release/contentmonster fleet|small|outage|idle
+    benches/shores.py --program target/release/contentmonster fleet|small|outage|idle|handover
 
 `fleet` delivers 20 files of 1 MiB to 200 vessels, `small` 100,000 files of 1 KiB to 3, with each ledger in turn. `outage` ends the
 database for some minutes while uploads are in flight, and counts the bytes on the link beside a run without an outage. `idle`
-counts the statements that the database executes while nothing happens.
+counts the statements that the database executes while nothing happens. `handover` ends one of two shores again and again, under
+traffic, and measures when the other one has all work.
 
 The vessels are accounts of one sshd. Needs root, iproute2, sshd and PostgreSQL's server, which runs as the user nobody in a
 temporary directory; all network traffic stays in new namespaces.
@@ -13,6 +14,7 @@ temporary directory; all network traffic stays in new namespaces.
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -411,7 +413,47 @@ def idle(arguments):
     verdict(f"{calls / took:.1f} statements per second", "20", calls / took <= 20)
 
 
-CASES = {"fleet": fleet, "small": small, "outage": outage, "idle": idle}
+def handover(arguments):
+    """One of two shores ends under traffic, and the other one takes all work."""
+    work = "SELECT count(*) FROM contentmonster.lease w JOIN contentmonster.lease s ON s.token = w.shore WHERE w.name NOT LIKE 'shore %'"
+    with Fleet(arguments, arguments.vessels or 20, "postgresql") as it:
+        it.start(2)
+        it.wait_until_shared()
+        over = threading.Event()
+
+        def write():
+            for number in itertools.cycle(range(300)):
+                if over.wait(0.2):
+                    return
+                it.put(f"file{number}", random.randbytes(random.choice([KIB, 100 * KIB, 300 * KIB])))
+
+        traffic = threading.Thread(target=write)
+        traffic.start()
+        took = []
+        try:
+            for number in range(arguments.rounds):
+                shore, other = it.shores[number % 2], it.shores[1 - number % 2]
+                # Long enough for the one that came last to have its share.
+                time.sleep(12)
+                everything = it.database.query(work)
+                shore.process.terminate()
+                began = time.monotonic()
+                while it.database.query(f"{work} AND s.name = 'shore {other.settings.stem}'") != everything:
+                    if time.monotonic() > began + 60:
+                        sys.exit(f"{shore.settings.stem} has not handed over within 60 s\n{it.tail()}")
+                    time.sleep(0.01)
+                took.append(time.monotonic() - began)
+                shore.end()
+                it.shores[number % 2] = Shore(it.program, it.place, shore.settings.stem, it.settings)
+        finally:
+            over.set()
+            traffic.join()
+    took.sort()
+    print("handed over after", ", ".join(f"{one:.2f}" for one in took), "s")
+    verdict(f"median {statistics.median(took):.2f} s, most {took[-1]:.2f} s", "1 s", took[-1] <= 1)
+
+
+CASES = {"fleet": fleet, "small": small, "outage": outage, "idle": idle, "handover": handover}
 
 
 def main():
@@ -426,7 +468,7 @@ def main():
     parser.add_argument("--vessels", type=int, help="vessels: 200, small 3, outage 6")
     parser.add_argument("--files", type=int, help="files: fleet 20, small 100000, outage 3 large ones")
     parser.add_argument("--shores", type=int, help="shores with PostgreSQL: fleet 3, outage and idle 2")
-    parser.add_argument("--rounds", type=int, default=2, help="runs of each kind (fleet, small)")
+    parser.add_argument("--rounds", type=int, default=2, help="runs of each kind (fleet, small), or handovers")
     parser.add_argument("--minutes", type=float, default=10, help="minutes without the database (outage)")
     parser.add_argument("--seconds", type=float, default=120, help="seconds to watch (idle)")
     arguments = parser.parse_args()
