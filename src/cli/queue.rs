@@ -77,12 +77,17 @@ fn show(answer: &QueueAnswer) {
     let lines = table(header, answer.deliveries.iter().map(|entry| row(entry, answer.at)));
     let mut lines = lines.lines();
     lines.next().iter().for_each(|header| say(format_args!("{header}")));
+    let mut above = None;
     for (line, entry) in lines.zip(&answer.deliveries) {
         say(format_args!("{line}"));
-        if let Some(reason) = entry.reason.as_ref().or(entry.hold.as_ref()) {
+        let reason = entry.reason.as_ref().or(entry.hold.as_ref());
+        if let Some(reason) = reason {
             let next = entry.next_try.map(|next| format!(" (next try {})", sizes::until(next, answer.at)));
-            say(format_args!("    {reason}{}", next.unwrap_or_default()));
+            // The reason of one vessel that is away would hide its files.
+            let text = if above == Some((&entry.vessel, reason)) { "as above" } else { reason };
+            say(format_args!("    {text}{}", next.unwrap_or_default()));
         }
+        above = reason.map(|reason| (&entry.vessel, reason));
         if output::is_over() {
             return;
         }

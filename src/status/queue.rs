@@ -241,14 +241,19 @@ fn hold(document: &Document, vessel: Option<&VesselStatus>, entry: &QueueEntry) 
         let note = pause.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
         return Some(format!("the directory is paused{note}"));
     }
-    match (vessel?.link.state, &entry.held) {
+    let link = &vessel?.link;
+    let with_reason = |state: &str| match &link.reason {
+        Some(reason) => format!("{state}: {reason}"),
+        None => state.to_owned(),
+    };
+    match (link.state, &entry.held) {
         (LinkState::Off, _) => Some("contentmonster is not running".to_owned()),
-        (LinkState::Paused, _) => Some("the vessel is paused".to_owned()),
+        (LinkState::Paused, _) => Some(with_reason("the vessel is paused")),
         (_, Some(held)) => Some(match (held.by.as_str(), held.until) {
             ("schedule", Some(opens)) => format!("the window of its vessel or directory opens at {}", said(opens)),
             _ => held.phrase(said),
         }),
-        (LinkState::Away, None) => Some("the vessel is away".to_owned()),
+        (LinkState::Away, None) => Some(with_reason("the vessel is away")),
         (LinkState::Connecting, None) => Some("connecting to the vessel".to_owned()),
         (LinkState::Closed | LinkState::Connected | LinkState::Elsewhere, None) => None,
     }
