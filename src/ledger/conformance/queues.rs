@@ -54,15 +54,20 @@ pub(in crate::ledger) async fn a_queue_gives_its_files_in_its_order(store: &dyn 
     assert!(queued_paths(store).await.is_empty());
 }
 
-pub(in crate::ledger) async fn what_failed_in_a_queue_comes_after_all_others_once_it_is_due(
-    store: &dyn Store,
-    hands: &Hands,
-) {
+/// Queues a, b and c by name. Returns the delivery of a.
+async fn first_of_three_by_name(store: &dyn Store) -> Delivery {
     set(store, Order::Name, None).await;
     for name in ["a", "b", "c"] {
         admit(store, file(name, "one", 1), ["tern"]).await;
     }
-    let first = queued(store, 1, QueueEnd::Front).await.remove(0);
+    queued(store, 1, QueueEnd::Front).await.remove(0)
+}
+
+pub(in crate::ledger) async fn what_failed_in_a_queue_comes_after_all_others_once_it_is_due(
+    store: &dyn Store,
+    hands: &Hands,
+) {
+    let first = first_of_three_by_name(store).await;
     store.put_off(first.id, "full", hands.now() + 1000, true).await.unwrap();
     assert_eq!(queued_paths(store).await, ["b", "c"]);
     hands.forward(1000);
@@ -81,11 +86,7 @@ pub(in crate::ledger) async fn what_begins_anew_in_a_queue_has_its_place_in_the_
     store: &dyn Store,
     hands: &Hands,
 ) {
-    set(store, Order::Name, None).await;
-    for name in ["a", "b", "c"] {
-        admit(store, file(name, "one", 1), ["tern"]).await;
-    }
-    let first = queued(store, 1, QueueEnd::Front).await.remove(0);
+    let first = first_of_three_by_name(store).await;
     let fail = async || {
         store.put_off(first.id, "full", hands.now(), false).await.unwrap();
         assert_eq!(queued_paths(store).await, ["b", "c", "a"]);
