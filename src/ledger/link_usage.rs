@@ -14,9 +14,9 @@ type Result<T> = std::result::Result<T, LedgerError>;
 /// caller must not repeat them after a success.
 #[async_trait]
 pub trait LinkUsage: Send + Sync {
-    /// Adds bytes to the sums of a day, for several ways in one transaction. Also removes sums and ceilings of days
-    /// more than 400 days before `day`, but always keeps those of the newest 400 days that have any. So if the clock
-    /// was ahead for a while, only as many days are removed as were added meanwhile.
+    /// Adds bytes to the sums of a day, for several ways in one transaction. Also removes the sums and ceilings of days
+    /// more than 400 days before `day`. The newest 400 days that have a record are always kept, however old they are. So
+    /// if the clock was ahead for a while, only as many days are removed as were added meanwhile.
     async fn add_link_bytes(&self, day: UtcDay, bytes: &[(WayOf, LinkBytes)]) -> Result<()>;
 
     /// Returns the bytes of each vessel, summed over `days`, ordered by vessel; without vessels that have no bytes.

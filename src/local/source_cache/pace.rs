@@ -88,7 +88,8 @@ impl Progress {
         Some(word as u64 * 64 + 63 - u64::from(bits.leading_zeros()))
     }
 
-    /// Records that the reader has read a block to its end; `hashed` blocks of the source are hashed.
+    /// Records that the reader has read the block `index` to its end. `hashed` is the number of blocks, from the start of
+    /// the source, that have been hashed so far.
     pub(super) fn passes(&mut self, index: u64, hashed: u64, now: Instant) {
         if self.needs(index) && index < hashed {
             self.hashed_before -= 1;

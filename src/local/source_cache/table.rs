@@ -24,7 +24,8 @@ const REMEMBERED: usize = 64;
 /// How long readers wait for another reader whose vessel is still connecting when the program starts.
 const ARRIVING: Duration = Duration::from_secs(5);
 
-/// Assumed time until the readers that were announced at intake need a block.
+/// Some readers are announced when a file is taken in, before their vessels read it. This is the assumed time until such
+/// a reader needs a block.
 const TO_COME: Duration = Duration::from_secs(10);
 
 /// One version of one source.
