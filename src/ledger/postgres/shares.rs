@@ -215,7 +215,7 @@ impl Shores for Postgres {
                 if is_known && free.is_empty() && nothing_is_over {
                     return Ok((share, leases.held_by(own)));
                 }
-                let mut write = pools.begin_share().await?;
+                let mut write = pools.begin().await?;
                 if takes_over {
                     let ended = sqlx::query_scalar(
                         "DELETE FROM lease WHERE name LIKE 'shore %' AND token <> $1 AND until <= clock_timestamp()
@@ -326,7 +326,7 @@ impl Postgres {
         let (names, own) = (work.iter().map(Work::to_string).collect::<Vec<_>>(), self.connections.lease.token);
         let names = &names;
         self.lasting(|pools| async move {
-            let mut write = pools.begin_share().await?;
+            let mut write = pools.begin().await?;
             if serves == Serves::Nothing {
                 let nothing = sqlx::query("UPDATE lease SET serves = '{}' WHERE token = $1").bind(own);
                 nothing.execute(&mut *write).await?;

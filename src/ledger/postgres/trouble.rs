@@ -77,7 +77,7 @@ pub(super) fn remedy(error: &Error) -> &'static str {
         }
         "3D000" => "create the database: createdb --owner USER --encoding UTF8 --template template0 NAME",
         "42501" => "make the user of Database the owner of the database: ALTER DATABASE name OWNER TO user",
-        "53300" => "raise max_connections of the server; contentmonster needs 7 connections",
+        "53300" => "raise max_connections of the server; contentmonster needs 6 connections",
         "25006" | "53100" => "name the primary server in Database, and check the free space of its disk",
         _ => match error {
             Error::Tls(_) => {

@@ -14,7 +14,7 @@ use super::lease::Lease;
 use crate::ledger::LedgerError;
 
 /// Maximum number of reading connections. One of them may listen for hints of other shores. Besides these, one
-/// connection writes, one writes the shares of the work, and one keeps the lease.
+/// connection writes, and one keeps the lease.
 const READERS: u32 = 4;
 /// Maximum time for which a caller waits for a connection of the pool.
 const LONGEST_QUEUE: Duration = Duration::from_secs(600);
@@ -32,9 +32,6 @@ pub(super) struct Pools {
     /// The writing connection; `None` until it is needed. It is not in a pool, because a pool would test it after each
     /// transaction.
     writer: Arc<Mutex<Option<PgConnection>>>,
-    /// The connection that writes the shares of the work, so that a handover does not wait for the updates of this
-    /// shore that wait for `writer`.
-    share_writer: Arc<Mutex<Option<PgConnection>>>,
     options: PgConnectOptions,
     pub(super) readers: PgPool,
     /// Number of the period.
@@ -56,8 +53,8 @@ pub(super) struct Write {
 
 impl Pools {
     pub(super) fn new(options: PgConnectOptions, number: u64, lease: Lease) -> Self {
-        let (writer, share_writer, lease) = (Arc::default(), Arc::default(), Arc::new(lease));
-        Self { writer, share_writer, readers: pool(options.clone(), READERS), options, number, lease, work: None }
+        let (writer, lease) = (Arc::new(Mutex::new(None)), Arc::new(lease));
+        Self { writer, readers: pool(options.clone(), READERS), options, number, lease, work: None }
     }
 
     /// Returns the same connections for updates that belong to `work`.
@@ -69,7 +66,6 @@ impl Pools {
     pub(super) async fn close(&self) {
         self.readers.close().await;
         drop(self.writer.lock().await.take());
-        drop(self.share_writer.lock().await.take());
     }
 
     /// Begins a transaction. Fails unless this process has the lease and the work of the updates. No other process can
@@ -87,20 +83,7 @@ impl Pools {
     /// Begins a transaction like [`Self::begin`], for updates that belong to several pieces of `work`. Also returns the
     /// pieces of work that this process has lost. No other process can acquire the other pieces before the commit.
     pub(super) async fn begin_for(&self, work: &[Arc<Lease>]) -> Result<(Write, Vec<Arc<Lease>>)> {
-        self.begin_on(self.writer.clone(), work).await
-    }
-
-    /// Begins a transaction that changes the shares of the work. Fails unless this process has the lease.
-    pub(super) async fn begin_share(&self) -> Result<Write> {
-        Ok(self.begin_on(self.share_writer.clone(), &[]).await?.0)
-    }
-
-    async fn begin_on(
-        &self,
-        writer: Arc<Mutex<Option<PgConnection>>>,
-        work: &[Arc<Lease>],
-    ) -> Result<(Write, Vec<Arc<Lease>>)> {
-        let mut place = writer.lock_owned().await;
+        let mut place = self.writer.clone().lock_owned().await;
         let mut connection = match place.take() {
             Some(connection) => connection,
             None => self.options.connect().await?,
