@@ -148,8 +148,8 @@ pub enum Verified {
     ByVessel,
     /// The file was read back over the connection and hashed on the shore.
     ByReadBack,
-    /// There is no content to hash, because the entry is a directory, a link or a deletion. The vessel reported what is
-    /// at the path.
+    /// The entry is a directory, a link or a deletion, so there is no content to hash. The vessel reported the type of
+    /// what is at the path.
     ByLook,
     /// Nothing was deleted, because the file on the vessel is not the delivered one.
     Kept,

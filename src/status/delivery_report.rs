@@ -102,11 +102,7 @@ impl Reporter<'_> {
         let since = link.since.map(|since| format!(" since {}", local(since))).unwrap_or_default();
         let reason = link.reason.as_deref().unwrap_or("no connection was made yet");
         match link.state {
-            LinkState::Off => {
-                let before = link.reason.as_ref().map(|why| format!("; when it last ran, the vessel was away: {why}"));
-                let now = format!("contentmonster is not running{}", before.unwrap_or_default());
-                (now, None, self.start())
-            }
+            LinkState::Off => (link.when_not_running(), None, self.start()),
             LinkState::Paused => {
                 let until = link.next_try.map(|until| format!(" until {}", local(until))).unwrap_or_default();
                 let note = link.reason.as_ref().map(|note| format!(": {note}")).unwrap_or_default();

@@ -247,7 +247,7 @@ fn hold(document: &Document, vessel: Option<&VesselStatus>, entry: &QueueEntry) 
         None => state.to_owned(),
     };
     match (link.state, &entry.held) {
-        (LinkState::Off, _) => Some("contentmonster is not running".to_owned()),
+        (LinkState::Off, _) => Some(link.when_not_running()),
         (LinkState::Paused, _) => Some(with_reason("the vessel is paused")),
         (_, Some(held)) => Some(match (held.by.as_str(), held.until) {
             ("schedule", Some(opens)) => format!("the window of its vessel or directory opens at {}", said(opens)),

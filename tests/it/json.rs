@@ -145,6 +145,10 @@ fn the_queue_is_listed_in_the_order_in_which_files_go() {
     let table = fleet.call(&["queue"], "");
     table.must_say(&["the vessel is away: ", "can't be reached", "check that sshd runs there"]);
     assert_eq!(table.stdout.lines().filter(|line| *line == "    as above").count(), 5, "{table:?}");
+    daemon.terminate();
+    let before = ["contentmonster is not running; when it last ran, the vessel was away: ", "can't be reached"];
+    fleet.call(&["queue"], "").must_say(&before);
+    let daemon = fleet.run();
     // As the files then go: those of one priority at once, the others after them.
     fleet.vessel("ship").start();
     wait_until("all to arrive", || fleet.call(&["receipts", "--json"], "").stdout.lines().count() == 6);

@@ -176,6 +176,14 @@ pub struct Link {
     pub next_try: Option<Timestamp>,
 }
 
+impl Link {
+    /// Returns the text for a program that does not run.
+    pub(in crate::status) fn when_not_running(&self) -> String {
+        let before = self.reason.as_ref().map(|why| format!("; when it last ran, the vessel was away: {why}"));
+        format!("contentmonster is not running{}", before.unwrap_or_default())
+    }
+}
+
 /// The state of a vessel's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
