@@ -22,9 +22,13 @@ pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
     format!("{} ago", span(then, now))
 }
 
-/// Formats a future time such as `in 12.3 s`; a past time gives `now`.
+/// Formats a future time such as `in 12.3 s`, and not finer than seconds; a past time gives `now`.
 pub(super) fn until(then: Timestamp, now: Timestamp) -> String {
-    if then <= now { "now".to_owned() } else { format!("in {}", span(now, then)) }
+    match Duration::try_from(then.duration_since(now)) {
+        Ok(left) if left >= Duration::from_secs(1) => format!("in {}", duration(left)),
+        Ok(left) if !left.is_zero() => "in less than 1 s".to_owned(),
+        _ => "now".to_owned(),
+    }
 }
 
 /// Formats the time between two moments like [`duration`]; zero when `to` is not after `from`.

@@ -78,7 +78,7 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
         "PARKED",
         "OLDEST",
         "RATE",
-        "LEFT",
+        "ETA",
         "LINK TODAY",
         "LAST RECEIVED",
     ];

@@ -46,7 +46,7 @@ fn show_version(version: &Chapter, now: Timestamp) {
     let hash = version.sha256.as_deref().unwrap_or("not read yet");
     let taken_in = sizes::ago(version.taken_in, now);
     say(format_args!(
-        "  version {} of {}, taken in {taken_in}: {}",
+        "  version {} ({}), taken in {taken_in}: {}",
         version.version,
         sizes::bytes(version.bytes),
         version.fate

@@ -53,15 +53,17 @@ pub(super) fn check_places(
                 true => (vessel_place, of_vessel.as_str()),
                 false => (directory_place, "RemoteLocation"),
             };
-            let refuse = |message: String| {
-                let remedy =
-                    format!("write `{of_vessel} = …` in [Vessel {}], a path of its own on this host", vessel.name);
+            let refuse = |message: String, path: &str| {
+                let remedy = format!("set `{of_vessel}` in [Vessel {}] to {path}", vessel.name);
                 problems.report(place.clone().at_key(key), Diagnostic::new(message, remedy));
             };
             let path = path_of(vessel.remote_location(directory));
             let shown = path.display();
             if !path.is_absolute() {
-                refuse(format!("`{shown}` is relative, and Transport = local has no login directory"));
+                refuse(
+                    format!("`{shown}` is relative, and Transport = local has no login directory"),
+                    "an absolute path",
+                );
                 continue;
             }
             let reach = Reach::of(std::slice::from_ref(&path)).remove(0);
@@ -69,16 +71,16 @@ pub(super) fn check_places(
             let overlapping = directories.iter().zip(locations).find(|(_, location)| meets(location));
             if let Some(((other, _), _)) = overlapping {
                 let source = other.location.display();
-                refuse(format!(
-                    "{shown} on this host overlaps with the Location of [Directory {}], {source}",
-                    other.name
-                ));
+                refuse(
+                    format!("{shown} on this host overlaps with the Location of [Directory {}], {source}", other.name),
+                    "a path outside of all Locations",
+                );
             } else if let Some(mount_point) = target.mount_point.as_ref().filter(|at| !path.starts_with(at)) {
-                refuse(format!(
-                    "{shown} is not below the MountPoint of [Vessel {}], {}",
-                    vessel.name,
-                    mount_point.display()
-                ));
+                let mount_point = mount_point.display();
+                refuse(
+                    format!("{shown} is not below the MountPoint of [Vessel {}], {mount_point}", vessel.name),
+                    &format!("a path below {mount_point}"),
+                );
             }
         }
     }

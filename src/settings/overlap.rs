@@ -94,8 +94,8 @@ impl<'a> Overlaps<'a> {
         let stays = self.directory(outer).keep_processed == KeepProcessed::Forever;
         if stays && below.as_os_str().is_empty() {
             let message = format!(
-                "is the processed/ of [Directory {name}], so files that [Directory {name}] has delivered are sent on \
-                 from here"
+                "is the processed/ of [Directory {name}]: this directory also delivers the files that [Directory {name}] \
+                 has delivered"
             );
             let remedy = "choose another Location if that is not intended";
             let place = self.directories[inner].1.clone().at_key("Location");
@@ -296,7 +296,7 @@ impl<'a> Overlaps<'a> {
         let (vessel, vessel_place) = &self.vessels[vessel];
         let (directory, directory_place) = &self.directories[directory];
         let own = format!("RemoteLocation.{}", directory.name);
-        let remedy = format!("write `{own} = …` in [Vessel {}], a path of its own", vessel.name);
+        let remedy = format!("set `{own}` in [Vessel {}] to a path that no other directory uses there", vessel.name);
         match vessel.remote_locations.contains_key(&directory.name) {
             true => (vessel_place.clone(), own, remedy),
             false => (directory_place.clone(), "RemoteLocation".to_owned(), remedy),

@@ -166,6 +166,9 @@ pub(crate) fn clashes<'a>(vessel: &settings::Vessel, located: &'a [Located]) -> 
 
 fn fault(vessel: &settings::Vessel, directory: &Directory, why: fmt::Arguments<'_>) -> Fault {
     let (name, place) = (&directory.name, vessel.remote_location(directory));
-    let remedy = format_args!("write `RemoteLocation.{name} = …` in [Vessel {}], a path of its own", vessel.name);
+    let remedy = format_args!(
+        "set `RemoteLocation.{name}` in [Vessel {}] to a path that no other directory uses there",
+        vessel.name
+    );
     Fault::file(format_args!("{place} {why}")).mend(remedy)
 }

@@ -233,9 +233,9 @@ impl ConnectError {
                 )
                 .of(Cause::Link),
             Self::Unreachable { .. } | Self::Mute { .. } => {
-                fault.at(Pace::AtOnce).mend("retrying every few seconds").of(Cause::Link)
+                fault.at(Pace::AtOnce).mend("contentmonster retries every few seconds while it runs").of(Cause::Link)
             }
-            Self::Handshake { .. } => fault.at(Pace::Soon).mend("retrying at growing intervals").of(Cause::Link),
+            Self::Handshake { .. } => fault.at(Pace::Soon).mend("contentmonster retries at growing intervals while it runs").of(Cause::Link),
             Self::HostKey { remedy, .. } => fault.at(Pace::Unhurried).mend(remedy).of(Cause::HostKey),
             Self::Login { remedy, .. } => fault.at(Pace::Slow).mend(remedy).of(Cause::Login),
             Self::NoPassage { .. } => {

@@ -370,14 +370,14 @@ Address = localhost
 Transport = pigeon
 ";
     insta::assert_snapshot!(problems(text), @r"
-    settings.ini:3: [Directory same] RemoteLocation: /srv/same on this host overlaps with the Location of [Directory same], /srv/same; write `RemoteLocation.same = …` in [Vessel disk], a path of its own on this host
-    settings.ini:5: [Directory within] RemoteLocation: /srv/within/copy on this host overlaps with the Location of [Directory within], /srv/within; write `RemoteLocation.within = …` in [Vessel disk], a path of its own on this host
-    settings.ini:8: [Directory around] RemoteLocation: `copies` is relative, and Transport = local has no login directory; write `RemoteLocation.around = …` in [Vessel loose], a path of its own on this host
-    settings.ini:11: [Vessel disk] RemoteLocation.around: /srv/around on this host overlaps with the Location of [Directory around], /srv/around/deep; write `RemoteLocation.around = …` in [Vessel disk], a path of its own on this host
+    settings.ini:3: [Directory same] RemoteLocation: /srv/same on this host overlaps with the Location of [Directory same], /srv/same; set `RemoteLocation.same` in [Vessel disk] to a path outside of all Locations
+    settings.ini:5: [Directory within] RemoteLocation: /srv/within/copy on this host overlaps with the Location of [Directory within], /srv/within; set `RemoteLocation.within` in [Vessel disk] to a path outside of all Locations
+    settings.ini:8: [Directory around] RemoteLocation: `copies` is relative, and Transport = local has no login directory; set `RemoteLocation.around` in [Vessel loose] to an absolute path
+    settings.ini:11: [Vessel disk] RemoteLocation.around: /srv/around on this host overlaps with the Location of [Directory around], /srv/around/deep; set `RemoteLocation.around` in [Vessel disk] to a path outside of all Locations
     settings.ini:12: [Vessel disk] Address: with Transport = local, files are copied on this host, so no other address can be used; write `Address = localhost`
     settings.ini:14: [Vessel disk] Port: has no effect with Transport = local, which uses no SSH; remove the line
     settings.ini:15: [Vessel disk] Compression: has no effect with Transport = local, which uses no SSH; remove the line
-    settings.ini:18: [Vessel mounted] RemoteLocation.around: /mnt/other is not below the MountPoint of [Vessel mounted], /mnt/disk; write `RemoteLocation.around = …` in [Vessel mounted], a path of its own on this host
+    settings.ini:18: [Vessel mounted] RemoteLocation.around: /mnt/other is not below the MountPoint of [Vessel mounted], /mnt/disk; set `RemoteLocation.around` in [Vessel mounted] to a path below /mnt/disk
     settings.ini:30: [Vessel odd] Transport: invalid value `pigeon`; expected ssh or local
     ");
 }

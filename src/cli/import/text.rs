@@ -98,7 +98,7 @@ fn vessel(vessel: &Vessel, directories: &[&str]) -> String {
     if !simulated.is_empty() {
         let _ = writeln!(
             text,
-            "# simulate: true, unlike other syncs; add to Dirs the directories to copy: {}",
+            "# Poni only simulated the copies to this vessel of: {} (simulate: true); to copy them, add them to Dirs",
             list(&simulated)
         );
     }

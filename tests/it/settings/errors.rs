@@ -275,7 +275,7 @@ fn what_is_unwise_is_a_warning() {
     let settings = Settings::parse(text, Path::new("/etc/c m/settings.ini"), &environment).unwrap();
     insta::assert_snapshot!(settings.warnings.join("\n"), @r###"
     /etc/c m/settings.ini:1: [Directory d] no vessel receives this directory, so its files stay where they are; add the directory to a vessel's Dirs, remove it from a vessel's IgnoreDirs, or remove this section
-    /etc/c m/settings.ini:3: [Directory next] Location: is the processed/ of [Directory d], so files that [Directory d] has delivered are sent on from here; choose another Location if that is not intended
+    /etc/c m/settings.ini:3: [Directory next] Location: is the processed/ of [Directory d]: this directory also delivers the files that [Directory d] has delivered; choose another Location if that is not intended
     /etc/c m/settings.ini:8: [Vessel v] Password: other users can read this secret (mode 0644); run: chmod 600 '/etc/c m/settings.ini'
     "###);
 }
