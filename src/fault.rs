@@ -91,7 +91,7 @@ impl Cause {
 /// A fault: its scope, the reason in plain words, and the remedy.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// The deliveries that the fault affects.
+    /// The part of the program's work that the fault affects.
     pub scope: Scope,
     /// How soon to retry.
     pub pace: Pace,

@@ -15,7 +15,7 @@ use crate::names::{DirectoryName, VesselName};
 use crate::records::{DeliveryId, VersionId};
 use crate::transfer::Directories;
 
-/// An order. Its JSON form is used at the socket and the page: `{"order": "pause", "vessel": "aurora"}`.
+/// An order. Its JSON form is used on the socket and the status page: `{"order": "pause", "vessel": "aurora"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Order {
@@ -87,7 +87,7 @@ pub enum Order {
     Drain,
     /// Serve again after [`Order::Drain`].
     Serve,
-    /// Forget all pending files of a directory, whether it is in the settings or not.
+    /// Forget all waiting files of a directory, even if the directory is not in the settings.
     #[serde(rename = "forget-all")]
     ForgetAll {
         /// The directory's name in the ledger.
@@ -115,7 +115,8 @@ pub struct Orders {
     directories: Directories,
     /// Rung when a pause was recorded, to wake the task that ends pauses.
     pauses: Bell,
-    /// Rung when this shore has recorded the beginning or the end of a pause, so that the other shores follow it.
+    /// Rung when this shore has recorded the beginning or the end of a pause, so that the other shores apply the
+    /// change.
     pauses_changed: Bell,
     /// Whether this shore is drained: it serves no vessel and no directory.
     drained: watch::Sender<bool>,
@@ -154,9 +155,9 @@ impl Orders {
         self.vessels.read().unwrap_or_else(PoisonError::into_inner).get(vessel).cloned()
     }
 
-    /// Carries out an order. Returns the number of deliveries to resend, or of files that were forgotten. For
-    /// [`Order::Drain`] and [`Order::Serve`], returns 1 if they changed something, otherwise 0; for other orders,
-    /// returns 1.
+    /// Carries out an order. For an order to resend or forget, returns the number of deliveries to resend or of
+    /// forgotten files. For [`Order::Drain`] and [`Order::Serve`], returns 1 or 0: whether the order changed something.
+    /// For all other orders, returns 1.
     ///
     /// # Errors
     /// When the ledger can't be written.
@@ -315,7 +316,8 @@ impl Orders {
         Ok(forgotten)
     }
 
-    /// Wakes all vessels' tasks, so that they stop the transfers of forgotten files and of paused directories.
+    /// Wakes all vessels' tasks, so that they stop the transfers of forgotten files and paused directories, and start
+    /// those of resumed directories.
     fn ring_all(&self) {
         let vessels = self.vessels.read().unwrap_or_else(PoisonError::into_inner);
         vessels.values().for_each(|controls| controls.bell.ring());

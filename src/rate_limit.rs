@@ -114,9 +114,9 @@ impl RateLimiter {
         }
     }
 
-    /// Joins the queues of the limits, from the innermost outwards; joins a queue only once the sender is first in all
-    /// queues before it. If the sender is first in all queues and all limits allow the bytes, subtracts them and
-    /// returns `None`. Otherwise returns how long to wait: `Some(None)` means until the last ticket is woken.
+    /// Joins the queues of the limits, from the innermost outwards. Joins an outer queue only when the sender is first
+    /// in the inner queues and their limits allow the bytes. If all limits allow the bytes, subtracts them and returns
+    /// `None`. Otherwise returns how long to wait: `Some(None)` means until the last ticket is woken.
     fn wait_for<'a>(
         &'a self,
         tickets: &mut Vec<Ticket<'a>>,

@@ -10,8 +10,8 @@ use fastcdc::v2020::FastCDC;
 
 use crate::digest::Digest;
 
-/// Approximate number of blocks of a file, and the factor by which this number may grow or shrink, as the file changes,
-/// before another average length is chosen.
+/// Approximate number of blocks of a file. When the file changes, the average block length is kept until the number of
+/// blocks is `DRIFT` times too high or too low.
 const BLOCKS: u64 = 16 << 10;
 const DRIFT: u64 = 16;
 /// Limits of the average block length in bytes: shorter blocks cost more than they save, longer ones exceed the
@@ -65,8 +65,8 @@ impl Signature {
     /// Minimum file size in bytes; smaller files are sent whole.
     pub const SMALLEST_FILE: u64 = 1 << 20;
 
-    /// Returns the average length of blocks for a file of `size` bytes. Keeps the length `before`, of the previous
-    /// signature, if it still fits, because signatures of different average lengths cannot be compared.
+    /// Returns the average length of blocks for a file of `size` bytes. Keeps `before`, the average length of the
+    /// previous signature, if it still fits, because signatures of different average lengths cannot be compared.
     pub fn average_for(size: u64, before: Option<u32>) -> u32 {
         let fits = |average: &u32| {
             let blocks = size / u64::from(*average).max(1);
@@ -88,9 +88,9 @@ impl Signature {
         &self.blocks
     }
 
-    /// Returns the keys of the sample blocks, by which this signature is found. The samples are the first blocks,
-    /// because most changes leave the beginning of a file as it was, and the blocks with the smallest keys, because two
-    /// similar files have most of these in common. Blocks that the file repeats, such as those of zeros, are left out,
+    /// Returns the keys of the sample blocks, by which this signature is found. The samples are the first blocks (most
+    /// changes leave the beginning of a file as it was) and the blocks with the smallest keys (two similar files have
+    /// most of these in common). Blocks that occur several times in the file, such as blocks of zeros, are left out,
     /// because they say little about the file.
     pub fn samples(&self) -> Vec<i64> {
         let mut times: HashMap<i64, u32> = HashMap::new();
@@ -158,8 +158,8 @@ impl SignatureBuilder {
         Signature { average: self.average, blocks: self.blocks }
     }
 
-    /// Cuts off blocks while at least `enough` bytes are left. `enough` is the maximum block length, so that the next
-    /// cut depends on no further bytes, or 1 at the end of the file.
+    /// Cuts off blocks while at least `enough` bytes are left. `enough` is the maximum block length, because a cut may
+    /// depend on that many bytes, or 1 at the end of the file.
     fn cut(&mut self, enough: usize) {
         let average = self.average as usize;
         let longest = average * SPREAD as usize;

@@ -9,8 +9,8 @@ pub use crate::cli::poni_import;
 pub use crate::settings::ssh_config_text;
 pub use crate::transport::strangers::{known_hosts, sftp_stream, shell_output};
 
-/// Parses a command ([`Order`](crate::orders::Order)) in the form that the control socket and the page receive. Checks
-/// that an accepted command is unchanged after it was serialised and parsed again.
+/// Parses an [`Order`](crate::orders::Order) in the form that the socket and the status page receive. Checks that an
+/// accepted order is unchanged after it was serialised and parsed again.
 pub fn order(bytes: &[u8]) {
     let Ok(order) = serde_json::from_slice::<crate::orders::Order>(bytes) else { return };
     let written = serde_json::to_vec(&order).expect("the program serialises its own order");

@@ -66,8 +66,8 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.split('\n').map(visible).collect::<Vec<_>>().join("\n"))
 }
 
-/// Same as [`visible`], but for JSON: keeps line ends, and escapes the other characters as `\uNNNN`, which is valid
-/// because they only occur in strings.
+/// Same as [`visible`], but for JSON: keeps line ends, and writes the escapes as `\uNNNN`. They are valid JSON, because
+/// characters that need an escape occur only in strings.
 pub fn visible_json(json: &str) -> Cow<'_, str> {
     if json.chars().all(|c| c == '\n' || is_plain(c)) {
         return Cow::Borrowed(json);

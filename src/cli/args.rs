@@ -32,7 +32,8 @@ pub(super) struct Args {
     #[arg(long, requires = "single")]
     pub(super) json: bool,
 
-    /// Allow deletions in mirrors that would be held back: more than MaxDelete, or all because a directory is empty.
+    /// Allow deletions in mirrors that would otherwise be held back: more than MaxDelete, or all files of a directory
+    /// that is suddenly empty.
     #[arg(long)]
     pub(super) allow_deletes: bool,
 
@@ -59,7 +60,7 @@ pub(super) enum Command {
         /// Show and record the host keys of the vessels of this group.
         #[arg(long, value_name = "GROUP", conflicts_with = "vessel")]
         group: Option<String>,
-        /// Skip vessels whose host keys are already known. Without a vessel or a group, applies to all vessels.
+        /// Skip host keys that are already known. Without --group, applies to all vessels.
         #[arg(long, conflicts_with = "vessel")]
         new: bool,
         /// Record the host key without asking.
@@ -108,7 +109,7 @@ pub(super) enum Command {
         /// Maximum number of files.
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         limit: u32,
-        /// Continue an earlier list: the value that its last line shows.
+        /// Continue an earlier list from the cursor that its last line shows.
         #[arg(long, value_name = "CURSOR")]
         after: Option<String>,
         /// Print JSON, as /api/queue does.
@@ -253,10 +254,10 @@ pub(super) enum Command {
         /// duration before now such as `2h`.
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
-        /// List only deliveries before this time, written as for --since.
+        /// List only deliveries before this time, in the same form as --since.
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
-        /// List at most this many, the newest of them.
+        /// List only the newest N deliveries.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         limit: Option<u32>,
         /// Print JSON, one object per line.
@@ -334,9 +335,10 @@ pub(super) enum Origin {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LedgerAction {
-    /// Copy a ledger to a new or empty one, such as from a file to PostgreSQL, and compare all rows. No program may use
-    /// either of them. A ledger is the path of a file or an address such as postgresql://user@host/name; the password
-    /// comes from the settings if it is their Database, else from ~/.pgpass or PGPASSWORD.
+    /// Copy a ledger to a new or empty one, such as from a file to PostgreSQL, and compare all rows. First stop every
+    /// program that uses either ledger. A ledger is the path of a file or an address such as
+    /// postgresql://user@host/name. Its password comes from the settings if Database names this ledger, otherwise from
+    /// ~/.pgpass or PGPASSWORD.
     Copy {
         /// The ledger that is copied.
         from: String,

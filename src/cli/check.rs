@@ -92,7 +92,8 @@ pub(super) fn check(file: &Path, json: bool) -> Exit {
     for finding in runtime.block_on(check_shore::check(&settings)) {
         report.add(None, &finding);
     }
-    // The check accepts a new host key if the settings allow that, but does not record the key: only a delivery does.
+    // The check accepts a new host key if the settings allow that, but does not record the key; only `trust` and the
+    // connections for deliveries record keys.
     let environment = Arc::new(SshEnvironment { records_host_keys: false, ..ssh_environment(&settings) });
     let directories: Vec<_> = settings.directories.iter().cloned().map(Arc::new).collect();
     for vessel in settings.vessels.iter().cloned().map(Arc::new) {

@@ -1,5 +1,5 @@
 //! The part of `check` about this host: the files, ports, commands and keys that the program needs to start. The checks
-//! create and change nothing.
+//! create and change nothing; only [`take_back_refusal`], which follows the check of a vessel, writes to the ledger.
 
 use std::fs;
 use std::io;
@@ -51,7 +51,7 @@ pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// Returns whether a program with these settings runs: whether it answers at its socket.
+/// Returns whether a program with these settings runs and answers on its socket.
 async fn is_running(settings: &Settings) -> bool {
     status::call(&settings.monster.socket, "/healthz", None).await.is_ok()
 }
@@ -68,7 +68,9 @@ async fn database(settings: &Settings) -> Finding {
     }
     match LedgerView::glance_at(database).await {
         Ok(_) => Finding::Good(format!("Database {shown}")),
-        Err(LedgerError::NotThere { .. }) => Finding::Good(format!("Database {shown}: it is new")),
+        Err(LedgerError::NotThere { .. }) => {
+            Finding::Good(format!("Database {shown}: it has no tables yet; the next start creates them"))
+        }
         Err(LedgerError::TooOld { .. }) => {
             Finding::Good(format!("Database {shown}: the next start updates its format"))
         }
@@ -102,7 +104,9 @@ fn can_write(file: &Path) -> Result<(), String> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => may_create_in(&asked),
         Err(e) => Err(e.to_string()),
     });
-    answer.unwrap_or_else(|| Err("its file system does not answer".to_owned()))
+    answer.unwrap_or_else(|| {
+        Err("the file system does not answer; restore its server, or unmount it (umount -l)".to_owned())
+    })
 }
 
 fn may_create_in(file: &Path) -> Result<(), String> {
@@ -121,7 +125,7 @@ fn may_create_in(file: &Path) -> Result<(), String> {
 fn may(path: &Path, access: Access) -> Result<(), String> {
     accessat(CWD, path, access, AtFlags::EACCESS).map_err(|e| {
         let (path, e) = (path.display(), io::Error::from(e));
-        format!("{path} is not writable: {e}; give the user that contentmonster runs as write permission")
+        format!("{path} is not writable: {e}; grant write permission to the user that runs contentmonster")
     })
 }
 
@@ -132,7 +136,7 @@ fn location(settings: &Settings, directory: &Directory) -> Vec<Finding> {
     let answer = local::within(MOMENT, move || {
         if let Err(e) = fs::read_dir(&asked) {
             return Err(format!(
-                "cannot read Location {}: {e}; create this path, or correct Location",
+                "cannot read Location {}: {e}; create this path, make it readable, or correct Location",
                 asked.display()
             ));
         }
@@ -170,8 +174,8 @@ fn exposure(directory: &Directory) -> Vec<Finding> {
     )];
     if directory.links == Links::Follow {
         notes.push(format!(
-            "directory {name}: {location} is writable by {who}; with `Links = follow`, a link created there sends any \
-             file that contentmonster can read; write `Links = copy` or `Links = skip`"
+            "directory {name}: {location} is writable by {who}; with `Links = follow`, a link created there makes \
+             contentmonster send any file that it can read; write `Links = copy` or `Links = skip`"
         ));
     }
     notes.into_iter().map(Finding::Note).collect()
@@ -215,7 +219,9 @@ fn find_program(program: &str) -> Result<(), String> {
         return match fs::metadata(path) {
             Err(e) => Err(format!("{program}: {e}; install the program, or correct the path")),
             Ok(_) if runs(path) => Ok(()),
-            Ok(_) => Err(format!("{program} cannot be run; name a program, and run: chmod +x {program}")),
+            Ok(_) => Err(format!(
+                "{program} is not an executable file; set the path of a program, or run: chmod +x {program}"
+            )),
         };
     }
     let paths = std::env::var_os("PATH").unwrap_or_default();

@@ -78,7 +78,7 @@ async fn run(screen: Option<MultiProgress>, keep: bool) -> Result<Exit, Box<dyn 
     let outcome = deliver(settings, told.clone(), home.path()).await;
     if let Some(screen) = screen {
         screen.clear()?;
-        // Without this, dropping the bars would draw them once more, below the result.
+        // Hides the bars, because dropping them would draw them once more, below the result.
         screen.set_draw_target(ProgressDrawTarget::hidden());
     }
     for (_, vessel) in vessels {
@@ -181,7 +181,7 @@ impl Monitor for Told {
 /// The advice that the demo prints at its end.
 const NEXT: &str = "
 To deliver files of your own:
-  contentmonster init      writes settings.ini; edit it: a Location, and an Address
+  contentmonster init      writes settings.ini; set a Location and an Address in this file
   contentmonster check     tests the settings and every vessel, and says how to fix what does not work
   contentmonster trust --new
                            shows the vessels' host keys, and records those that you confirm

@@ -18,7 +18,7 @@ pub enum Exit {
     Unfit,
     /// A second signal stopped the program at once; `demo` stops on the first Ctrl-C.
     Interrupted,
-    /// `status --check`: the exit code of a Nagios plugin for this state.
+    /// `status --check`: the reported state, as the exit code of a Nagios plugin.
     Monitored(u8),
 }
 

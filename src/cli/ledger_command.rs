@@ -20,10 +20,10 @@ pub(super) fn copy(settings: &Path, from: &str, to: &str) -> Exit {
 }
 
 async fn copy_named(settings: &Path, from: &str, to: &str) -> Result<Exit, Refusal> {
-    let place =
-        tempfile::tempdir().map_err(|e| Refusal::new(Exit::Broken, format!("cannot create a directory: {e}")))?;
+    let place = tempfile::tempdir()
+        .map_err(|e| Refusal::new(Exit::Broken, format!("cannot create a temporary directory: {e}")))?;
     // If the settings name the same ledger as an argument, the settings' `Database` is used, because it may contain the
-    // password. The settings may also be missing, invalid or about another ledger.
+    // password. Missing or invalid settings are ignored.
     let configured = Settings::load(settings).ok().map(|settings| settings.monster.database);
     let named = |text: &str, lock: &str| -> Result<Database, Refusal> {
         let database = Database::of_argument(text, place.path().join(lock)).map_err(Refusal::usage)?;
@@ -35,6 +35,8 @@ async fn copy_named(settings: &Path, from: &str, to: &str) -> Result<Exit, Refus
     for CopiedTable { name, rows, digest } in &copied {
         say(format_args!("{name}: {}, SHA-256 {digest}", counted(*rows, "row")));
     }
-    say(format_args!("copied the ledger {from} to {to}; both have the same rows. Set Database in [MONSTER] to use it"));
+    say(format_args!(
+        "copied the ledger {from} to {to}; both have the same rows. Set Database in [MONSTER] to use the copy"
+    ));
     Ok(Exit::Good)
 }

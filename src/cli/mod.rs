@@ -141,7 +141,8 @@ fn shell_word(text: &str) -> String {
     if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// Maximum number of threads for blocking calls: a disk that hangs occupies some threads for as long as it hangs.
+/// Maximum number of threads for blocking calls. It is high, because each call to a disk that hangs occupies a thread
+/// for as long as the disk hangs.
 const BLOCKING_THREADS: usize = 4096;
 
 /// Builds the async runtime of the program.

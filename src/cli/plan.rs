@@ -50,7 +50,7 @@ fn show(vessel: &VesselPlan, now: Timestamp) {
             say(format_args!("     waits: {}", held.phrase(local)));
         }
         if let Some(begins) = queue.begins {
-            let ends = queue.ends.map_or("more than 24 hours from now".to_owned(), local);
+            let ends = queue.ends.map_or("an unknown time, or more than 24 hours from now".to_owned(), local);
             say(format_args!("     expected: from {} until {ends}", local(begins)));
         }
     }

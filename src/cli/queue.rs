@@ -19,8 +19,8 @@ pub(super) fn queue(settings: &Path, what: Option<&str>, question: QueueQuestion
         }
         let limit = question.limit.unwrap_or(100);
         let (mut deliveries, mut at) = (Vec::new(), None);
-        // An answer before the end of the queue may have fewer deliveries than requested, so this may take several
-        // requests.
+        // An answer before the end of the queue may have fewer deliveries than requested, so further requests may be
+        // needed.
         let next = loop {
             let missing = limit - u32::try_from(deliveries.len()).unwrap_or(limit);
             if missing == 0 {
@@ -61,7 +61,7 @@ async fn name_vessel_or_directory(reach: &Reach, what: &str, question: &mut Queu
             let known: Vec<&str> = vessels.into_iter().chain(directories).collect();
             let hint = match nearest(what, known.iter().copied()) {
                 Some(near) => format!("did you mean {near}?"),
-                None => format!("known are: {}", known.join(", ")),
+                None => format!("known vessels and directories: {}", known.join(", ")),
             };
             return Err(Refusal::usage(format!("there is no vessel or directory named {what}; {hint}")));
         }
@@ -83,7 +83,7 @@ fn show(answer: &QueueAnswer) {
         let reason = entry.reason.as_ref().or(entry.hold.as_ref());
         if let Some(reason) = reason {
             let next = entry.next_try.map(|next| format!(" (next try {})", sizes::until(next, answer.at)));
-            // The reason of one vessel that is away would hide its files.
+            // If the same long reason stood below each file of a vessel that is away, the files would be hard to find.
             let text = if above == Some((&entry.vessel, reason)) { "as above" } else { reason };
             say(format_args!("    {text}{}", next.unwrap_or_default()));
         }

@@ -32,7 +32,8 @@ fn takers(shore: &Shore, directory: &Directory, only: Option<&str>) -> Result<Ve
     let takers: Vec<String> = takers.filter(|vessel| only.is_none_or(|only| only == vessel)).collect();
     match only {
         Some(only) if takers.is_empty() => Err(Refusal::usage(format!(
-            "[Vessel {only}] does not receive the directory {}; remove it from IgnoreDirs, or add it to Dirs",
+            "[Vessel {only}] does not receive the directory {}; remove this directory from IgnoreDirs, or \
+             add it to Dirs",
             directory.name
         ))),
         _ => Ok(takers),
@@ -73,7 +74,7 @@ async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>, mut results
     let Meant { name, directory, path, versions } = found.map_err(|refusal| did_you_mean(shore, file, refusal))?;
     let Some(directory) = directory else {
         return Err(Refusal::usage(format!(
-            "[Directory {name}] is no longer in the settings, so none of its files can be sent"
+            "[Directory {name}] is no longer in the settings, so none of its files can be sent; add it again"
         )));
     };
     let takers = takers(shore, directory, only)?;
@@ -112,7 +113,8 @@ async fn resend_file(shore: &Shore, file: &Path, only: Option<&str>, mut results
     results.end(if all > 0 { Exit::Good } else { Exit::Undelivered })
 }
 
-/// If a directory has a similar name, returns a refusal that suggests this directory; otherwise returns `refusal`.
+/// If the first part of `what` is similar to the name of a directory, returns a refusal that suggests this directory;
+/// otherwise returns `refusal`.
 fn did_you_mean(shore: &Shore, what: &Path, refusal: Refusal) -> Refusal {
     let first = what.iter().next().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let names = shore.settings.directories.iter().map(|directory| directory.name.as_str());

@@ -24,7 +24,8 @@ pub(super) struct Outcome {
     pub(super) file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) shore: Option<String>,
-    /// Number of deliveries or files that the order affected; 0 if there was nothing to do.
+    /// Number of deliveries or files that the order affected, or 1 if it affected a whole vessel, directory or shore; 0
+    /// if there was nothing to do.
     pub(super) count: u64,
     text: String,
 }

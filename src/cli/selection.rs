@@ -46,8 +46,8 @@ impl Selection {
 fn unknown(kind: &str, name: &str, known: &[&str]) -> Refusal {
     let hint = match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean {near}?"),
-        None if known.is_empty() => format!("there is no [{kind} …] with a vessel"),
-        None => format!("known are: {}", known.join(", ")),
+        None if known.is_empty() => format!("no [{kind} …] has a vessel"),
+        None => format!("known names: {}", known.join(", ")),
     };
     Refusal::usage(format!("there is no [{kind} {name}]; {hint}"))
 }

@@ -141,7 +141,7 @@ impl Reach {
         }
     }
 
-    /// Refuses a directory that is not in the settings, and suggests one.
+    /// Refuses a directory that is not in the settings, and suggests a known name.
     pub(super) async fn known_directory(&self, name: &str) -> Result<(), Refusal> {
         let known: Vec<String> = match &self.shore {
             Some(shore) => shore.settings.directories.iter().map(|directory| directory.name.to_string()).collect(),
@@ -152,7 +152,7 @@ impl Reach {
         }
         let hint = match nearest(name, known.iter().map(String::as_str)) {
             Some(near) => format!("did you mean {near}?"),
-            None => format!("known are: {}", known.join(", ")),
+            None => format!("known directories: {}", known.join(", ")),
         };
         Err(Refusal::usage(format!("there is no [Directory {name}]; {hint}")))
     }

@@ -22,7 +22,7 @@ pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
     format!("{} ago", span(then, now))
 }
 
-/// Formats a future time such as `in 12.3 s`, and not finer than seconds; a past time gives `now`.
+/// Formats a future time such as `in 12.3 s`; the last second gives `in less than 1 s`, and a past time gives `now`.
 pub(super) fn until(then: Timestamp, now: Timestamp) -> String {
     match Duration::try_from(then.duration_since(now)) {
         Ok(left) if left >= Duration::from_secs(1) => format!("in {}", duration(left)),

@@ -7,13 +7,13 @@ use super::{say, say_json};
 use crate::status::{Document, LinkState};
 use crate::text::counted;
 
-/// The state of the program, as its exit code.
+/// The state of the program. Its number is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum State {
     /// Everything works.
     Fine = 0,
-    /// Some files wait because of a fault, a hook fails, or the last reload of the settings failed.
+    /// Some vessels are away, files are parked or postponed, a hook fails, or the last reload of the settings failed.
     Warning = 1,
     /// The program does not run, the ledger or a directory can't be used, all vessels are away, or no new file is taken
     /// in.
@@ -47,7 +47,7 @@ pub(super) fn check(document: &Document, json: bool) -> Result<State, Refusal> {
     }
     let text = match words.is_empty() {
         true => format!("{}, {} waiting", counted(document.vessels.len() as u64, "vessel"), counted(waiting, "file")),
-        // In the format of Nagios plugins, a `|` begins the figures, so the text must not contain one.
+        // In the format of Nagios plugins, a `|` begins the performance data, so the text must not contain a `|`.
         false => words.join("; ").replace('|', "/"),
     };
     say(format_args!(

@@ -19,8 +19,8 @@ pub(super) struct Screen {
     pub(super) rows: usize,
 }
 
-/// Formats the document. If the screen is too small for all vessels, lists those in the worst trouble first, and leaves
-/// out the others.
+/// Formats the document. If the screen is too small for all vessels, shows as many as fit, those in the worst trouble
+/// first.
 pub(super) fn tables(document: &Document, screen: Option<Screen>) -> String {
     let whole = text(document, document.vessels.iter().collect());
     let Some(Screen { columns, rows }) = screen else { return whole };
@@ -66,7 +66,8 @@ fn text(document: &Document, vessels: Vec<&VesselStatus>) -> String {
         None => "contentmonster is not running; this is the state in the ledger\n".to_owned(),
     };
     if let Some(trouble) = &document.ledger.trouble {
-        let _ = writeln!(text, "{trouble}; nothing is published, deleted or retired until it is available again");
+        let _ =
+            writeln!(text, "{trouble}; nothing is published, deleted or retired until the ledger is available again");
     }
     text.push_str(&reload(document));
     let header = [

@@ -14,7 +14,7 @@ use crate::text::counted;
 use crate::transport::{Endpoint, HostKeys, SeenKey, SshEnvironment, Standing, see_host_key};
 
 /// Shows the host keys of the selected vessels; for each vessel, first the keys of the hops to it. Records each key if
-/// the person agrees, or with `yes` without asking. With `new`, skips vessels whose keys are known.
+/// the person agrees, or with `yes` without asking. With `new`, skips keys that are known.
 pub(super) fn trust(file: &Path, selection: &Selection, new: bool, yes: bool) -> Exit {
     let settings = match load(file) {
         Ok(settings) => settings,
@@ -126,7 +126,7 @@ fn decide(endpoint: &Endpoint, environment: &Arc<SshEnvironment>, seen: &SeenKey
          fingerprint"
     ));
     if !yes && !agrees() {
-        say(format_args!("no host key was recorded"));
+        say(format_args!("this host key was not recorded"));
         return Exit::Unfit;
     }
     match host_keys.record(seen) {

@@ -29,7 +29,7 @@ impl Background {
         self.notifications.stop().await;
     }
 
-    /// Wakes the notifications, because another shore has recorded events.
+    /// Wakes the notifications, because another shore has recorded notices.
     pub(super) fn ring(&self) {
         self.notifications.ring();
     }

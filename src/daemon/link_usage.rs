@@ -9,8 +9,8 @@ use crate::link::LinkUsage;
 
 /// Interval at which the meters are read. A crash loses the bytes counted since the last record.
 const LOOK: Duration = Duration::from_secs(5);
-/// Interval at which the meters are read while there is a budget. It is short, because bytes that a crash loses would
-/// extend the budget.
+/// Interval at which the meters are read while there is a budget. It is short, so that a crash loses few of the bytes
+/// that count towards the budget.
 const LOOK_AT_BUDGET: Duration = Duration::from_millis(500);
 /// Fewer bytes than this, such as the keepalives of idle connections, are recorded only after [`PATIENCE`], because
 /// each record writes to the disk.

@@ -96,13 +96,13 @@ pub struct Surroundings {
 /// The state at the end of a run of the daemon.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What each configured vessel acknowledged in this run.
+    /// The numbers of deliveries that each configured vessel acknowledged in this run.
     pub done: HashMap<VesselName, Done>,
     /// Outstanding deliveries of each configured vessel.
     pub backlog: Vec<Backlog>,
     /// Parked deliveries.
     pub parked: Vec<Parked>,
-    /// Directories that can't be used completely, each with a reason that persists at the end.
+    /// Directories that can't be used completely at the end of the run, each with a reason.
     pub troubles: Vec<(DirectoryName, String)>,
 }
 
@@ -161,7 +161,7 @@ struct Daemon {
     gatherer: watch::Sender<Arc<Gatherer>>,
     /// Free space on the shore's disks.
     free_spaces: FreeSpaces,
-    /// Why no new files are admitted, because of low disk space; `None` while files are admitted.
+    /// The report of low disk space while no new files are admitted; `None` while files are admitted.
     low_space: watch::Sender<Option<String>>,
     /// The background tasks while they run.
     background: Option<Background>,

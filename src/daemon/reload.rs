@@ -118,8 +118,8 @@ impl Daemon {
         for (settings, at) in self.settings.directories.iter().zip(there) {
             let (name, stop) = (&settings.name, &self.surroundings.stop);
             match self.directories.get_mut(name) {
-                // The `Location` of an unchanged section isn't examined again: if it is a single file that has retired
-                // meanwhile, the section must not become that of a directory.
+                // The `Location` of an unchanged section isn't examined again, so that a section whose single file has
+                // retired meanwhile does not turn into the section of a directory.
                 Some(directory) if !changes.directories.changed.contains(name) => {
                     if changes.directories.restarted.contains(name) {
                         directory.running = Running::within(stop);

@@ -28,9 +28,9 @@ use crate::shore::Troubles;
 const POLL: Duration = Duration::from_secs(30);
 /// Maximum time for which a stopping shore tries to hand its work over.
 const LONGEST_HANDOVER: Duration = Duration::from_secs(10);
-/// Time for which a shore that stops waits for all tasks to end before it gives work back: a little longer than a
-/// vessel's tasks wait for the data in flight. What is given back later is also taken over later, because the other shore
-/// first starts the tasks of what it has taken over.
+/// How long a stopping shore waits for all tasks to end before it gives work back: a little longer than a vessel's
+/// tasks wait for the data in flight. Work that is given back later is also taken over later, because the other shore
+/// first starts the tasks of the work that it already has.
 const AT_ONCE: Duration = Duration::from_millis(400);
 
 /// The work of this shore.
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     _sending: AbortOnDropHandle<()>,
     /// The tasks that wait for the bells of other shores' work and pass the rings on.
     relays: Mutex<HashMap<Hint, AbortOnDropHandle<()>>>,
-    /// Rung when this shore has recorded notices that another shore sends.
+    /// Rung when this shore has recorded notices, which the shore with the housekeeping sends.
     pub(super) notices: Bell,
 }
 
@@ -225,7 +225,7 @@ impl Daemon {
     /// A [`Fault`] of the daemon when the ledger can't be used, or this shore was replaced.
     pub(super) async fn follow_shares(&mut self, tasks: &mut Tasks, events: &mut Events) -> Result<(), Fault> {
         let Some(shared) = self.shared.clone() else { return Ok(()) };
-        // No work is handed over while the database is away.
+        // No work is acquired or handed over while the database is unavailable.
         if self.ledger.outage().is_some() {
             return Ok(());
         }
@@ -422,8 +422,9 @@ impl Daemon {
 
     /// Gives work back as its tasks end.
     async fn give_back_all(&self, mut ends: FuturesUnordered<impl Future<Output = Work>>) {
-        // Each transaction waits for those of the other shores. So the first one announces that this shore stops, and
-        // also gives back what ends at once; the next ones give back all that has ended meanwhile.
+        // Each transaction waits for those of the other shores, so there are few: the first one announces that this
+        // shore stops, and gives back the work whose tasks end at once; each later one gives back all work whose tasks
+        // have ended meanwhile.
         let mut ended = Vec::new();
         let at_once = async {
             while let Some(work) = ends.next().await {

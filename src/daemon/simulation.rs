@@ -158,7 +158,7 @@ async fn simulate_with(
     let mut shown = HashSet::new();
     for vessel in &daemon.settings.vessels {
         daemon.ledger.hurry(&vessel.name).await.map_err(|e| e.fault())?;
-        // The ledger returns deliveries that wait for a move only once the move counts as done or as failed, so the
+        // The ledger returns deliveries that wait for a move only after the move counts as done or as failed, so the
         // queries are repeated.
         for large in [true, false].into_iter().cycle() {
             let due = daemon.ledger.next_due(&vessel.name, large, u32::MAX).await.map_err(|e| e.fault())?;

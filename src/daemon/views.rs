@@ -40,7 +40,8 @@ impl Daemon {
             Ok(socket) => drop(tasks.spawn(serve(web.clone(), Listening::Socket(socket)))),
             Err(e) => tracing::warn!(
                 socket = %path.display(),
-                "Cannot listen on the socket: {e}; `status` shows only the ledger, and orders are not accepted"
+                "Cannot listen on the socket: {e}; orders are not accepted, and `status` shows only the data in the \
+                 ledger. Choose another Socket in [MONSTER]"
             ),
         }
         if let Some(address) = self.settings.monster.listen {

@@ -31,7 +31,8 @@ pub(super) fn mode(attributes: &FileAttributes, default: u32) -> u32 {
     attributes.permissions.map_or(default, |mode| mode & PERMISSION_BITS)
 }
 
-/// Sets the given attributes of the file at a path; follows links. Sets times only if both are given.
+/// Sets the given attributes of the file at a path; follows links. Sets the times of access and of modification only if
+/// both are given.
 pub(super) fn set_path(path: &Path, attributes: &FileAttributes) -> Result<(), Refusal> {
     if let Some(size) = attributes.size {
         OpenOptions::new().write(true).open(path)?.set_len(size)?;
@@ -48,7 +49,7 @@ pub(super) fn set_path(path: &Path, attributes: &FileAttributes) -> Result<(), R
     Ok(())
 }
 
-/// Sets the given attributes of an open file. Sets times only if both are given.
+/// Sets the given attributes of an open file. Sets the times of access and of modification only if both are given.
 pub(super) fn set_file(file: &File, attributes: &FileAttributes) -> Result<(), Refusal> {
     if let Some(size) = attributes.size {
         file.set_len(size)?;

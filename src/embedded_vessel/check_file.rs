@@ -38,7 +38,8 @@ pub(super) fn answer(quirk: CheckFile, path: &Path, mut rest: &[u8]) -> Result<V
         CheckFile::ShortHash => (b"sha256", hash(path, offset, length)?[..16].to_vec()),
     };
     let mut reply = Vec::new();
-    // In the drafts, the reply begins with the name of the extension; ProFTPD omits the name.
+    // In the drafts, the reply begins with the name of the extension. ProFTPD omits the name, and so do the faulty
+    // replies here.
     let name = (quirk == CheckFile::Right).then_some(CHECK_FILE.as_bytes());
     for word in name.into_iter().chain([algorithm]) {
         reply.put_u32(word.len() as u32);

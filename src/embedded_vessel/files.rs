@@ -45,7 +45,7 @@ pub(super) struct Files {
     home: PathBuf,
     quirks: Quirks,
     open: HashMap<String, Open>,
-    /// The number of the next handle, which all sessions of the vessel share, so that handles are unique.
+    /// The number of the next handle. All sessions of the vessel share this counter, so that handles are unique.
     next_handle: Arc<AtomicU64>,
     /// Makes the task tracker wait until russh-sftp's task, which can't be joined, has dropped this value.
     _token: TaskTrackerToken,
@@ -83,8 +83,8 @@ impl Files {
         answer
     }
 
-    /// Resolves a path of the client. russh-sftp has already replaced invalid UTF-8 in `path`, so a path with the
-    /// replacement character is rejected: it may not be the name of the intended file.
+    /// Resolves a path of the client. Rejects a path with the replacement character: russh-sftp has already replaced
+    /// invalid UTF-8 in `path`, so the path may name another file than the client meant.
     fn path(&self, path: &str) -> Answer<PathBuf> {
         if path.contains(char::REPLACEMENT_CHARACTER) {
             return Err(Refusal::new(StatusCode::Failure, "file names must be valid UTF-8"));

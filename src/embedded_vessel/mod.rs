@@ -1,8 +1,8 @@
 //! An SSH server with SFTP and a shell inside this process, on loopback: a vessel for the demo and for tests.
 //!
-//! The vessel owns its listener, its host key (generated at the start), its sessions and their child processes, and
-//! stops them in order. It serves the real file system of this host with the rights of this process, so it must never
-//! listen beyond loopback. It shares no code with the program's SSH client; the two interact only over the network.
+//! The vessel owns its listener, its host key (generated at the start), its sessions and their child processes. It
+//! serves the real file system of this host with the rights of this process, so it must never listen beyond loopback.
+//! It shares no code with the program's SSH client; the two interact only over the network.
 //!
 //! One task accepts connections. Each connection has its own task (`session`), and so has each channel: a command
 //! (`shell`), or SFTP (`wire` transfers the bytes, `files` answers). All tasks share one stop token and one task

@@ -120,8 +120,8 @@ async fn attend(
 
 /// Receives the client's messages; returns when the client closes the channel, or the connection is lost.
 ///
-/// Never waits for the command: while this channel's queue is full, russh's session loop blocks, and then neither sends
-/// the command's output nor processes window updates of the client. With both pipes full, waiting would be a deadlock.
+/// Never waits for the command, because this could be a deadlock: while this channel's queue is full, russh's session
+/// loop blocks, so it neither sends the command's output nor processes window updates of the client.
 async fn listen(
     mut reader: ChannelReadHalf,
     input: UnboundedSender<Bytes>,

@@ -150,8 +150,7 @@ impl From<sqlx::Error> for LedgerError {
 }
 
 impl LedgerError {
-    /// Returns whether the database can't be opened only because it is unavailable, so that a later attempt may
-    /// succeed.
+    /// Returns whether the database is only unavailable, so that a later attempt to open the ledger may succeed.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Refused { may_pass: true, .. })
     }
@@ -176,11 +175,11 @@ impl LedgerError {
             Self::Corrupt(_) => START_ANEW,
             Self::Refused { remedy, .. } => remedy,
             Self::Held { .. } => {
-                "stop the other contentmonster, or set another Database for this one, or, if both are to share the \
-                 work, another ShoreName; if the other host has failed, the ledger can be used again after LeaseTime"
+                "stop the other contentmonster, or set another Database for this one; to share the work between both, \
+                 set another ShoreName; if the other host has failed, the ledger can be used again after LeaseTime"
             }
             Self::TakenOver { .. } => {
-                "start this contentmonster again once the other one has stopped; if this host is only slow, give both \
+                "start this contentmonster again after the other one has stopped; if this host is only slow, give both \
                  a longer LeaseTime"
             }
             Self::NotOurs { .. } => "restart contentmonster on this host, so that it takes its share of the work again",

@@ -15,23 +15,23 @@ type Result<T> = std::result::Result<T, LedgerError>;
 #[async_trait]
 pub trait LinkUsage: Send + Sync {
     /// Adds bytes to the sums of a day, for several ways in one transaction. Also removes the sums and ceilings of days
-    /// more than 400 days before `day`. The newest 400 days that have a record are always kept, however old they are. So
-    /// if the clock was ahead for a while, only as many days are removed as were added meanwhile.
+    /// more than 400 days before `day`, but keeps the newest 400 days that have a record, however old they are. So if
+    /// the clock was ahead for a while, only as many days are removed as were added meanwhile.
     async fn add_link_bytes(&self, day: UtcDay, bytes: &[(WayOf, LinkBytes)]) -> Result<()>;
 
     /// Returns the bytes of each vessel, summed over `days`, ordered by vessel; without vessels that have no bytes.
     /// Only the last 400 days are stored.
     async fn link_bytes(&self, days: RangeInclusive<UtcDay>) -> Result<Vec<(VesselName, LinkBytes)>>;
 
-    /// Returns the bytes of at most `most` days, the ones nearest to `day` that have any: the sums of each vessel (way
-    /// `None`), and the sums of each of its ways.
+    /// Returns the bytes of the days nearest to `day` that have any bytes, at most `most` days: the sums of each vessel
+    /// (way `None`), and the sums of each of the vessel's ways.
     async fn link_days(&self, day: UtcDay, most: u32) -> Result<Vec<(UtcDay, WayOf, LinkBytes)>>;
 
     /// Records the ceiling of a payer with a budget: the number of bytes that it may use on a day. A higher ceiling
     /// that was recorded before stays.
     async fn raise_ceiling(&self, payer: &str, day: UtcDay, bytes: u64) -> Result<()>;
 
-    /// Returns the recorded ceilings of at most `most` days, the ones nearest to `day` that have any, ordered by payer
+    /// Returns the recorded ceilings of the days nearest to `day` that have any, at most `most` days, ordered by payer
     /// and day.
     async fn ceilings(&self, day: UtcDay, most: u32) -> Result<Vec<(String, UtcDay, u64)>>;
 
@@ -46,7 +46,7 @@ pub trait LinkUsage: Send + Sync {
     /// Records the percentage of a budget that was reported as used, and replaces the one recorded before.
     async fn tell_budget(&self, payer: &str, period: &str, first: UtcDay, percent: u32) -> Result<()>;
 
-    /// Adds to the costs of deliveries that were not acknowledged, or not yet. A delivery may occur in `costs` more
-    /// than once.
+    /// Adds to the costs of deliveries without acknowledging the deliveries. A delivery may occur in `costs` more than
+    /// once.
     async fn add_costs(&self, costs: &[(DeliveryId, DeliveryCost)]) -> Result<()>;
 }

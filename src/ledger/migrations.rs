@@ -1,5 +1,5 @@
-//! The migrations, embedded in the program. Their texts are those of the files, byte for byte, because ledgers store
-//! the checksums.
+//! The migrations, embedded in the program. Each text must stay equal to its file, byte for byte, because every ledger
+//! stores the checksums of its migrations.
 
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};

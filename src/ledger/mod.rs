@@ -1,7 +1,7 @@
 //! The ledger: a database that records every file version, delivery and acknowledgement. It is an SQLite file or a
 //! PostgreSQL database. The open deliveries in the ledger are the queue of the workflows.
 //!
-//! [`Ledger`] is a handle that is cheap to clone. It gives access to these interfaces:
+//! [`Ledger`] is a handle that is cheap to clone. It gives access to these interfaces, among others:
 //!
 //! - [`Store`]: the workflows' queries and updates
 //! - [`Reports`]: people's queries
@@ -9,12 +9,12 @@
 //! - [`Places`]: the destinations on the vessels
 //! - [`Moves`]: moved and copied files
 //! - [`LinkUsage`]: bytes on the link
-//! - [`Queues`]: directories with a priority, an order, a schedule or an expiry
+//! - [`Queues`]: queues of directories with a priority, an order, a schedule or an expiry
 //! - [`Upkeep`]: limits the ledger's size
 //!
 //! Updates are idempotent, apart from the exceptions that [`Store`] lists, and atomic as a whole or in steps, so the
-//! workflows can repeat them after a crash. Channels and bells between tasks carry hints only; a lost hint loses no
-//! work. No other module uses SQL, and this module accesses neither the files nor the vessels that it has records of.
+//! workflows can repeat them after a crash. Signals between tasks (channels and bells) are only hints; a lost signal
+//! loses no work. No other module uses SQL, and this module accesses neither the files nor the vessels that it records.
 
 #[cfg(test)]
 mod conformance;
@@ -75,7 +75,7 @@ pub struct Ledger(Arc<dyn Store>);
 impl Ledger {
     /// Opens a ledger file, creates it if it is missing, and migrates it to this program's schema.
     ///
-    /// No other process can open it for writing while this handle or a clone of it exists.
+    /// No other process can open the file for writing while this handle or a clone of the handle exists.
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger is in use, was written by a newer program, or can't be read or written.
@@ -86,7 +86,7 @@ impl Ledger {
     /// Opens the ledger that the settings name, like [`Self::open`].
     ///
     /// # Errors
-    /// The errors of [`Self::open`]; [`LedgerError::Held`] while a process on another host uses the ledger.
+    /// The errors of [`Self::open`]; [`LedgerError::Held`] while another process uses the ledger in PostgreSQL.
     pub async fn open_at(database: &Database, clock: Clock) -> Result<Self, LedgerError> {
         match database {
             Database::File(file) => Self::open(file, clock).await,
@@ -98,7 +98,8 @@ impl Ledger {
     /// at the same time.
     ///
     /// # Errors
-    /// The errors of [`Self::open_at`]; [`LedgerError::Held`] while another shore of the same name uses the ledger.
+    /// The errors of [`Self::open`]; [`LedgerError::Held`] while another process uses the ledger alone, under the same
+    /// shore name, or with the same lock file.
     pub async fn join_at(database: &Database, clock: Clock) -> Result<Self, LedgerError> {
         match database {
             Database::File(file) => Self::open(file, clock).await,
@@ -119,12 +120,13 @@ impl Ledger {
 }
 
 /// Makes a consistent copy of a ledger as an SQLite file, even while another process writes to the ledger. The copy has
-/// mode 0600. It appears at `to` once it is complete, flushed and verified; an existing file is not overwritten.
+/// mode 0600. The copy appears at `to` after it was completed, flushed and verified. An existing file is not
+/// overwritten.
+///
+/// A ledger in PostgreSQL is first copied to a temporary SQLite file, like by [`copy()`], but without locks.
 ///
 /// # Errors
 /// [`LedgerError`] when the ledger doesn't exist or can't be read, or when the copy can't be made.
-///
-/// A ledger in PostgreSQL is first copied to a temporary SQLite file, as [`copy()`] does, but without locks.
 pub async fn backup(ledger: &Database, to: &Path) -> Result<(), LedgerError> {
     let Database::Postgres(address) = ledger else {
         return sqlite::backup(ledger.file().unwrap_or(Path::new("")), to).await;

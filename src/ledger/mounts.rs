@@ -1,4 +1,4 @@
-//! The ledger's record of the file systems that are mounted in and below a directory's location.
+//! The ledger's record of the file systems that are mounted at and below a directory's location.
 
 use async_trait::async_trait;
 

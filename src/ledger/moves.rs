@@ -13,7 +13,7 @@ type Result<T> = std::result::Result<T, LedgerError>;
 /// A version of another path, with the same inode, size and time as a new version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SameStamp {
-    /// Index of the new version.
+    /// Index of the new version in the list that the caller passed.
     pub at: usize,
     /// The version of the other path.
     pub version: VersionId,

@@ -34,7 +34,7 @@ pub struct QueueFilter {
     pub search: Option<String>,
 }
 
-/// The state of a waiting delivery.
+/// The state of an open delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueState {
     /// The delivery waits for its turn.
@@ -114,7 +114,7 @@ pub struct QueueCursor {
     pub stage: usize,
     /// The number of the lane whose turn it is.
     pub turn: usize,
-    /// The place up to which each lane of the stage was listed; `None` if nothing of it was listed.
+    /// The place up to which each lane of the stage was listed; `None` if nothing of the lane was listed.
     pub lanes: Vec<Option<LanePlace>>,
 }
 
@@ -187,7 +187,7 @@ impl Queued {
 /// A part of a vessel's queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueuePage {
-    /// The wanted deliveries, in the order of the queue.
+    /// The deliveries that match the filter, in the order of the queue.
     pub entries: Vec<Queued>,
     /// Where the next page begins; `None` at the end of the queue. A page may hold fewer deliveries than requested,
     /// even none, although the queue has more, because the time of an answer is limited.

@@ -54,8 +54,9 @@ pub trait Queues: Send + Sync {
     /// in `keep`.
     async fn release_queues(&self, keep: &[DirectoryName]) -> Result<()>;
 
-    /// Returns the due deliveries in a directory's own queue, at most `limit`, beginning at `end`. In the queue's
-    /// order, deliveries that failed before come after all others. Expired deliveries are left out.
+    /// Returns the due deliveries in a directory's own queue, at most `limit`, beginning at `end`; `large` selects like
+    /// in [`next_due`](super::Store::next_due). In the queue's order, deliveries that failed before come after all
+    /// others. Leaves out deliveries that [`Self::expire`] has ended.
     async fn next_due_in(
         &self,
         vessel: &VesselName,

@@ -67,7 +67,7 @@ pub struct VesselNote {
     pub away: Option<(i64, String)>,
     /// Why the vessel's shell is not used; `None` when the shell was not refused.
     pub shell_refusal: Option<String>,
-    /// The time of the last measurement of the path to the vessel, and the measured rate in bytes per second.
+    /// The time of the last measurement of the network path to the vessel, and the measured rate in bytes per second.
     pub path: Option<(i64, u64)>,
 }
 
@@ -116,9 +116,9 @@ pub struct Summary {
     /// The paused directories, ordered by name. A pause that has ended is included until it is removed; `has_ended` is
     /// always `false` here.
     pub paused_directories: Vec<PausedDirectory>,
-    /// Size of the ledger file in bytes.
+    /// Size of the ledger file, or of the ledger's tables in PostgreSQL, in bytes.
     pub ledger_bytes: u64,
-    /// Free space inside the ledger file in bytes.
+    /// Free space inside the ledger file in bytes; 0 in PostgreSQL.
     pub ledger_free_bytes: u64,
 }
 
@@ -179,7 +179,7 @@ pub enum Ending {
     Superseded,
     /// The source disappeared before every vessel had the version.
     Vanished,
-    /// Every vessel that takes the file had it, or the file's delivery to the vessel had expired.
+    /// The version's delivery to each vessel that takes the file was acknowledged or had expired.
     Retired,
     /// The version expired before any vessel had it.
     Expired,
@@ -192,7 +192,7 @@ pub struct VersionHistory {
     pub version: Version,
     /// When the version was admitted.
     pub admitted_at: i64,
-    /// Whether every vessel that takes the version has acknowledged it, or its delivery to the vessel has expired.
+    /// Whether the version's delivery to each vessel that takes the version was acknowledged or has expired.
     pub complete: bool,
     /// When and why the path stopped holding the version; `None` while the path holds it.
     pub ended: Option<(i64, Ending)>,

@@ -121,8 +121,8 @@ pub trait Store:
     /// owner, and same digest if both digests are known. An equal version is not recorded. Of several versions of one
     /// path, only the last is recorded.
     ///
-    /// `Gone` and `Skipped` versions are recorded only if the path holds a version; a `Gone` version with an origin
-    /// only if the path holds that origin. A `Gone` version gets deliveries too, and ends once every vessel has
+    /// `Gone` and `Skipped` versions are recorded only if the path holds a version. If a `Gone` version has an
+    /// `origin`, the path must hold that version. A `Gone` version gets deliveries too, and ends when every vessel has
     /// acknowledged it. A `Skipped` version gets no deliveries, and remains the version that the path holds.
     async fn admit(&self, directory: &DirectoryName, versions: &[NewVersion], vessels: &[VesselName]) -> Result<()>;
 
@@ -171,7 +171,7 @@ pub trait Store:
     async fn vanished(&self, directory: &DirectoryName, paths: &[RelPath]) -> Result<Vec<RelPath>>;
 
     /// Returns complete files of a directory with version numbers above `after`, at most `limit`. A file is complete
-    /// when every vessel that takes it has acknowledged it, or its delivery to the vessel has expired.
+    /// when its delivery to each vessel that takes the file was acknowledged or has expired.
     async fn retirable(&self, directory: &DirectoryName, after: VersionId, limit: u32) -> Result<Vec<Version>>;
 
     /// Records that the sources of `versions` were retired, or that the versions have expired if no vessel acknowledged
@@ -180,8 +180,8 @@ pub trait Store:
     async fn retired(&self, versions: &[VersionId]) -> Result<()>;
 
     /// Returns the due deliveries to a vessel in the shared queue (see [`Queues`]), at most `limit`, beginning with
-    /// those that have been due longest. With `large`, these are deliveries of files of more than one chunk, otherwise
-    /// deliveries of all smaller files. Deliveries that must wait for the delivery of a moved entry are left out.
+    /// those that have been due longest. With `large`, returns only deliveries of files of more than one chunk,
+    /// otherwise only the others. Leaves out deliveries that must wait for the delivery of a moved entry.
     ///
     /// Setting the clock back delays no delivery: deliveries that never failed are due at once, and for the other
     /// deliveries the remaining wait stays the same.
@@ -249,7 +249,8 @@ pub trait Store:
     /// Records that a vessel is paused, or with `None` that it is no longer paused.
     async fn pause(&self, vessel: &VesselName, pause: Option<&Pause>) -> Result<()>;
 
-    /// Returns the paused vessels whose pauses have ended, and when the next pause ends, in milliseconds since 1970.
+    /// Returns the vessels whose recorded pauses have ended, and when the next of the other pauses ends, in
+    /// milliseconds since 1970.
     async fn ended_pauses(&self) -> Result<(Vec<VesselName>, Option<i64>)>;
 
     /// Returns the paused vessels, without those whose pauses have ended.

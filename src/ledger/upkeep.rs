@@ -41,13 +41,15 @@ pub trait Upkeep: Send + Sync {
     /// recorded.
     async fn shell_refusal(&self, vessel: &VesselName) -> Result<Option<(i64, String)>>;
 
-    /// Records the measured rate of the path to a vessel.
+    /// Records the measured rate of the network path to a vessel.
     async fn path_carried(&self, vessel: &VesselName, path: PathRate) -> Result<()>;
 
-    /// Returns the last recorded rate of the path to a vessel, with its time (milliseconds since 1970).
+    /// Returns the last recorded rate of the network path to a vessel, and when it was recorded (milliseconds since
+    /// 1970).
     async fn path(&self, vessel: &VesselName) -> Result<Option<(i64, PathRate)>>;
 
-    /// Records the paths of sources below `processed/` if they differ from the paths of their versions.
+    /// Records the paths below `processed/` to which sources were moved. Sources that kept their version's path need no
+    /// record.
     async fn moved_to(&self, names: &[(VersionId, RelPath)]) -> Result<()>;
 
     /// Returns the files of a directory that are retired already or can still be retired. Each call examines a limited
@@ -61,8 +63,8 @@ pub trait Upkeep: Send + Sync {
     async fn prune(&self, ended_before: i64, after: VersionId) -> Result<Step<u64>>;
 
     /// Releases some of the free space in the ledger's file. Returns `false` when there is nothing more to release for
-    /// now. A file that an older program created can't release space in steps, so it is rewritten once as a whole, when
-    /// no delivery is open and much of it is free.
+    /// now. A file that an older program created can't release space in steps, so the whole file is rewritten a single
+    /// time, when no delivery is open and much of the file is free.
     async fn compact(&self) -> Result<bool>;
 
     /// Writes everything to the ledger's file (a checkpoint) and closes the ledger. No query or update is possible

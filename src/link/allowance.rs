@@ -164,8 +164,8 @@ impl Purse {
     }
 
     /// Allows a write if it fits into the budget together with all unacknowledged bytes and all allowed writes. If the
-    /// write alone does not fit, marks this part of the budget as spent once no other bytes are unacknowledged or
-    /// allowed.
+    /// write does not fit although no other bytes are unacknowledged or allowed, marks this part of the budget as
+    /// spent.
     fn allows(&self, part: Part, bytes: u64, allowed: &Allowed) -> Answer {
         let used = self.used();
         let mut state = self.state();

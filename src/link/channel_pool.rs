@@ -1,4 +1,5 @@
-//! The SFTP channels of a session: which ones there are, which one a file uses, and how much is left to send.
+//! The SFTP channels of a session: which channels there are, which of them may carry the next bytes, and how many bytes
+//! are left to send.
 //!
 //! This module does not know which files are sent.
 
@@ -273,7 +274,7 @@ impl ChannelPool {
         (is_alone || !channel.is_beside(&channels[0])) && (is_first || channel.has_small_window())
     }
 
-    /// Waits until this many bytes are left to send.
+    /// Waits until at least this many announced bytes are still to be sent.
     pub(super) async fn wait_for_work(&self, bytes: u64) {
         loop {
             let mut begun = std::pin::pin!(self.begun.notified());

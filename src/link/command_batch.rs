@@ -130,8 +130,8 @@ impl CommandBatcher {
 
 /// From this number of collected questions on, flushing whole file systems is cheaper than flushing each path.
 const MANY: usize = 4;
-/// Maximum time for flushing whole file systems. If the flush takes longer, the file systems have much other data to
-/// write, and this connection flushes only single paths from then on.
+/// Maximum time for hashing a batch of files and flushing whole file systems. If this takes longer, the file systems
+/// probably have much other data to write, so this connection flushes only single paths from then on.
 const SLOW_FLUSH: Duration = Duration::from_secs(3);
 
 struct Runner {

@@ -33,9 +33,9 @@ struct State {
     running: HashMap<VersionId, Running>,
     /// The costs of deliveries that failed.
     ended: Vec<(DeliveryId, DeliveryCost)>,
-    /// The time of the meter's last reading, and its value.
+    /// The time of the last reading of the meters, and the sum of their values (`None`: not counted).
     last: Option<(Instant, Option<u64>)>,
-    /// The first value of the meter.
+    /// The first such sum.
     first: Option<u64>,
     /// Bytes on the link that were charged to deliveries.
     charged: u64,
@@ -159,9 +159,9 @@ impl State {
         Point { link, weight: self.weight }
     }
 
-    /// Returns the cost of a delivery until `now`, but never so much that the charges of all deliveries add up to more
-    /// than the bytes on the link. Bytes that one delivery wrote, and that are in flight when the next one begins,
-    /// would otherwise be charged to both.
+    /// Returns the cost of a delivery until `now`, limited so that the charges of all deliveries together do not exceed
+    /// the bytes on the link. Without the limit, bytes of one delivery that are in flight when the next one begins
+    /// would be charged to both.
     fn charge(&mut self, running: &Running, now: Point) -> DeliveryCost {
         let mut cost = running.cost(now);
         if let Some(link) = &mut cost.link {

@@ -49,7 +49,7 @@ impl LargeUploads {
         self.sent.lock().expect("no code panics while it holds this lock")
     }
 
-    /// Waits until no other large file of the same priority is uploaded.
+    /// Waits until no other large file of the same priority is being uploaded, and takes the turn.
     pub(super) async fn turn(&self, delivery: DeliveryId, priority: Priority) -> UploadTurn<'_> {
         let turn = self.turns[priority as usize].lock().await;
         UploadTurn { uploads: self, delivery, turn: Mutex::new(Some(turn)) }

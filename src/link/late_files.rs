@@ -2,10 +2,10 @@
 //!
 //! A loop in the vessel's shell receives small files. When the connection is lost, bytes that are still on the way may
 //! reach the loop after another connection has removed the loop's files and delivered the file again. The loop then
-//! creates the temporary file once more, waits for the rest until the server notices that the connection is gone, which
-//! may take hours, and only then removes the file. A request to create an assembly by SFTP may also arrive late, after
-//! another connection has published the file. This assembly stays empty, because data is sent only after the reply to
-//! this request.
+//! creates the temporary file once more and waits for the missing bytes. It removes the file only after the server has
+//! noticed that the connection is gone, which may take hours. A request to create an assembly by SFTP may also arrive
+//! late, after another connection has published the file. This assembly stays empty, because data is sent only after
+//! the reply to this request.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -88,7 +88,8 @@ impl LateFiles {
         }
     }
 
-    /// Adds the assemblies of a superseded delivery. Does nothing when [`Self::add_empty`] does nothing.
+    /// Adds the assemblies of a superseded delivery. Like [`Self::add_empty`], does nothing once [`ON_THE_WAY`] has
+    /// passed since the session began.
     pub(crate) fn add_superseded(&self, delivery: DeliveryId, assembly: RemotePath, loop_assembly: RemotePath) {
         if self.began.elapsed() < ON_THE_WAY {
             self.add(delivery, Which::Empty, [assembly]);

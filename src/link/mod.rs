@@ -1,8 +1,8 @@
 //! The connections to one vessel: a [`Session`] with its pool of channels, the spare connection, further connections
 //! that are opened early, and TempDir.
 //!
-//! This module does not decide which data is transferred, in which order and why; the modules that use it do. The gate
-//! of a session follows the rules that they set.
+//! This module does not decide which data is transferred, in which order and why; the modules that use it do. The send
+//! gate of a session follows the rules that those modules set.
 
 mod allowance;
 mod channel_pool;

@@ -1,4 +1,5 @@
-//! Creation of new files on the vessel, and detection of their owner.
+//! Creation of new files on the vessel, and detection of their owner. An *assembly* is the hidden temporary file next
+//! to a destination in which a file is put together.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,8 +10,8 @@ use crate::transport::{OpenFlags, Remote, RemoteError, RemoteFile, SftpChannel};
 /// Mode of a file while it is being assembled.
 pub(crate) const OURS: u32 = 0o600;
 
-/// Opens a file that must not exist yet. An existing file or link of that name is removed first and never written to,
-/// because another user may have put it there.
+/// Creates a file and opens it. An existing file or link of that name is removed, not written to, because another user
+/// may have put it there.
 pub(crate) async fn open_new(
     remote: &Remote,
     channel: &SftpChannel,
@@ -93,11 +94,11 @@ pub(crate) fn loop_assembly(assembly: &RemotePath) -> RemotePath {
     name_beside(assembly, LOOP)
 }
 
-/// The bits by which the token in the name of the loop's assembly differs.
+/// The bits in which the token in the name of the loop's assembly differs from the token of the SFTP assembly.
 const LOOP: u64 = 0x5555_5555_5555_5555;
 
-/// Returns a path beside the assembly that has the form of an assembly of the same delivery, with another token. It is
-/// always the same for the same assembly, so that a leftover file is recognised and removed.
+/// Returns another path in the assembly's directory: an assembly name of the same delivery, with another token. The
+/// path is always the same for the same assembly, so that a leftover file is recognised and removed.
 fn name_beside(assembly: &RemotePath, bits: u64) -> RemotePath {
     let path = assembly.as_bytes();
     let bare = path.strip_suffix(b".tmp").unwrap_or(path);

@@ -39,7 +39,7 @@ const GROWS: f64 = 1.25;
 const QUEUE_SHARE: f64 = 0.06;
 const QUEUE: Duration = Duration::from_millis(15);
 const IN_A_ROW: u32 = 2;
-/// Shares of the highest rate at which a full path is used: `DRAIN` while its queue drains, `CRUISE` most of the time,
+/// The limits on a full path, as shares of its highest rate: `DRAIN` while its queue drains, `CRUISE` most of the time,
 /// and `PROBE` during a probe for a higher rate.
 const DRAIN: f64 = 0.85;
 const CRUISE: f64 = 0.98;
@@ -230,8 +230,8 @@ fn rate_of<'a>(ticks: impl Iterator<Item = &'a Tick>) -> f64 {
     bytes / f64::max(seconds, 0.001)
 }
 
-/// Divides a rate among connections. Each one gets an equal share. If a connection can use only less, the others share
-/// the difference; what none can use yet is divided equally among all.
+/// Divides a rate among connections equally. If a connection can use only less than its share, the others share the
+/// difference.
 pub(super) fn divide(rate: f64, wanted: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|one, other| wanted[*one].total_cmp(&wanted[*other]));
@@ -241,7 +241,7 @@ pub(super) fn divide(rate: f64, wanted: &[f64]) -> Vec<f64> {
         shares[at] = share.min(wanted[at]);
         left -= shares[at];
     }
-    // What no connection can use yet is divided equally among all, so that each can grow.
+    // A remainder that no connection can use yet is divided equally among all, so that each can grow.
     let spare = left.max(0.0) / wanted.len().max(1) as f64;
     shares.iter().map(|share| share + spare).collect()
 }

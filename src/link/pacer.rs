@@ -14,7 +14,7 @@ use crate::transport::SftpChannel;
 const PART: u32 = 8;
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(250);
-/// The connections are measured once this many bytes are left to send.
+/// The measurements begin when at least this many bytes are left to send.
 const WORTH: u64 = 256 << 10;
 /// Factor by which the rate of a connection may grow within one round trip.
 const GROWTH: f64 = 3.0;
@@ -48,7 +48,7 @@ impl Member {
         Duration::from_micros(self.info.least_round_trip_micros.into())
     }
 
-    /// Adds to `tick` what the connection has done since the last call, `took` seconds ago. Returns the delivered bytes
+    /// Adds the connection's traffic since the last call, `took` seconds ago, to `tick`. Returns the delivered bytes
     /// and the current round trip in seconds.
     fn look(&mut self, tick: &mut Tick, took: f64) -> (f64, f64) {
         let Some(info) = self.channel.tcp_info() else { return (0.0, 0.0) };
@@ -148,7 +148,7 @@ fn shortest(members: &[Member]) -> Option<Duration> {
     members.iter().map(Member::least_round_trip).filter(|least| !least.is_zero()).min()
 }
 
-/// Sums up what the connections have done since the last call, `took` ago.
+/// Sums up the traffic of the connections since the last call, `took` ago.
 fn look(members: &mut [Member], took: Duration) -> Tick {
     let mut tick = Tick { took, limited: true, ..Tick::default() };
     let looks: Vec<(f64, f64)> = members.iter_mut().map(|member| member.look(&mut tick, took.as_secs_f64())).collect();

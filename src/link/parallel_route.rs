@@ -1,5 +1,5 @@
-//! Sends large files over another way to the vessel, in parallel to the session's own way (`Together`). The connections
-//! of the other way are in the session's pool as long as this way works and there is something to send.
+//! Sends large files over another way to the vessel, in parallel to the session's own way (setting `Together`). The
+//! connections of the other way are in the session's pool as long as this way works and there is something to send.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const WORTH: u64 = 256 << 10;
 /// Interval between checks whether the way works and may be used.
 const LOOK: Duration = Duration::from_millis(250);
 /// Pause before the way is tried again. It doubles each time, up to `LONGEST_PAUSE`, and returns to `PAUSE` after the
-/// way was in use for longer than `LONGEST_PAUSE`.
+/// way was tried or used for longer than `LONGEST_PAUSE`.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 /// While requests are unanswered, the way counts as failed if no packet arrives for `ROUND_TRIPS` round trips, but at

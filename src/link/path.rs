@@ -1,8 +1,8 @@
 //! Uses an earlier session's measurements of the network path as a first estimate for the next session.
 //!
 //! The rules are those of Careful Resume (draft-ietf-tsvwg-careful-resume): a path counts as the same only if it has a
-//! similar round trip, and the rate counts as unchecked until data arrives at that rate. The first window of a
-//! connection can't be set for a single socket, so more connections begin together instead of one with a larger window.
+//! similar round trip, and the rate counts as unchecked until data arrives at that rate. The initial congestion window
+//! can't be set for a single socket, so several connections begin together instead of one with a larger window.
 
 use std::time::Duration;
 

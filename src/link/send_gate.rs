@@ -15,9 +15,8 @@ use crate::names::DirectoryName;
 use crate::records::{Version, VersionId};
 use crate::settings::Priority;
 
-/// How long lower priorities still wait after a write. This is longer than the pause between two writes of a file. But
-/// it is short, so that a delivery does not delay the others when something other than the link slows that delivery
-/// down.
+/// How long lower priorities still wait after a write of a higher priority: longer than the pause between two writes of
+/// a file, but short, so that a delivery that is slow for other reasons than the link does not delay the others.
 const LINGER: Duration = Duration::from_millis(30);
 /// Number of bytes that the longest waiting sender may send for each byte that others send: 5 % of all bytes.
 const SHARE: f64 = 1.0 / 19.0;

@@ -36,7 +36,7 @@ use crate::transport::{
 /// for it. A login alone is too early: if many vessels are on one host, their servers and shells start one after the
 /// other.
 const UNDER_WAY: u64 = 8 << 20;
-/// Smallest size of a write below a rate limit, in bytes.
+/// Minimum size of a write where a rate limit applies, in bytes.
 const LEAST_WRITE: u64 = 8 << 10;
 
 /// The right to pass bytes to a channel, within the budgets. Keep this value until the bytes were passed.
@@ -66,7 +66,7 @@ pub(crate) struct Link {
     pub(crate) parallel: Vec<(Arc<settings::Vessel>, Limits)>,
     /// Receiver of events.
     pub(crate) monitor: Arc<dyn Monitor>,
-    /// Whether the vessel's inability to store some times was already reported.
+    /// Whether the vessel's inability to store some modification times was already reported.
     pub(crate) told_of_times: Arc<AtomicBool>,
     /// Compresses ranges of files.
     pub(crate) compressor: Compressor,
@@ -118,7 +118,8 @@ pub(crate) struct Session {
     pub(crate) streams_only: AtomicBool,
     /// The costs of the deliveries.
     pub(crate) costs: Costs,
-    /// Whether a hash by `check-file` was as expected, which shows that the vessel hashes files correctly.
+    /// Whether a hash by the SFTP extension `check-file` was as expected, which shows that the vessel hashes files
+    /// correctly.
     pub(crate) check_file_matched: AtomicBool,
     /// Whether the session continues the work of another connection.
     continues: AtomicBool,
@@ -127,14 +128,14 @@ pub(crate) struct Session {
     sent: AtomicU64,
     /// Rate of the link in bytes per second, as last measured; 0 if it was not measured yet.
     link_rate: AtomicU64,
-    /// While this is set, other readers of the same files wait for this vessel to start reading.
+    /// While this is set, other readers of the same files wait for this session to start reading.
     arrival: std::sync::Mutex<Option<Arrival>>,
     /// Whether TempDir was prepared on this connection. Reset when an open fails, so that TempDir is prepared again.
     temp_dir: Mutex<bool>,
     made_dirs: Mutex<HashMap<RemotePath, Arc<OnceCell<()>>>>,
     /// The loop in the vessel's shell that receives small files.
     pub(crate) small_files: LoopSlot,
-    /// Files on the vessel that differed from a version and are not copied.
+    /// Files on the vessel that differ from a version, and so are not copied for it.
     pub(crate) unequal: UnequalFiles,
     /// Temporary files that may still appear on the vessel.
     pub(crate) late_files: LateFiles,
@@ -182,7 +183,7 @@ impl Session {
         }
     }
 
-    /// Runs a step of a delivery: a change of a final name on the vessel. If the step is dropped, or its answer is
+    /// Runs a step of a delivery that changes a final name on the vessel. If the step is dropped, or its answer is
     /// lost, the change counts as unanswered.
     pub(crate) async fn change<T>(
         &self,
@@ -361,7 +362,7 @@ impl Session {
         self.channels.is_in_time(channel, left, |route| route == 0 || self.link.carries(route, priority))
     }
 
-    /// Waits until no other large file of the same priority is uploaded.
+    /// Waits until no other large file of the same priority is being uploaded, and takes the turn.
     pub(crate) async fn large_upload(&self, delivery: &Delivery) -> UploadTurn<'_> {
         self.large_uploads.turn(delivery.id, self.gate.priority_of(&delivery.version.directory)).await
     }
@@ -392,8 +393,8 @@ impl Session {
         }
     }
 
-    /// Takes over what an earlier session found out about the same host and account. This session continues the earlier
-    /// session's work on another connection, and need not find these facts out again.
+    /// Continues the work of an earlier session on another connection: takes over the facts that the earlier session
+    /// found out about the vessel. Does nothing if the host key differs or is unknown.
     pub(crate) async fn continue_after(&self, earlier: &Self) {
         if self.remote.host_key() != earlier.remote.host_key() || self.remote.host_key().is_none() {
             return;

@@ -39,8 +39,8 @@ pub(crate) struct LoopSlot {
     bytes: Semaphore,
     /// The number of small files that are being delivered.
     running: AtomicUsize,
-    /// Held while the place of a directory on the vessel is checked; the loop waits for the result before it publishes
-    /// a file there. Meanwhile, other files for unchecked directories wait.
+    /// Held while a check runs whether a directory on the vessel overlaps with its sources on the shore; the loop waits
+    /// for the result before it publishes a file there. Meanwhile, other files for unchecked directories wait.
     pub(crate) asking: Mutex<()>,
 }
 

@@ -1,4 +1,5 @@
-//! TempDir on the vessel: created for this account alone, and rejected if it isn't safe.
+//! TempDir, the directory for temporary files on the vessel: created for this account alone, and rejected if it isn't
+//! safe.
 
 use super::new_file::owner_in;
 use crate::fault::Fault;
@@ -88,8 +89,8 @@ fn is_open_to_others(attrs: &Attrs) -> bool {
     attrs.mode.is_some_and(|mode| mode & 0o022 != 0)
 }
 
-/// Sets the mode of TempDir to 0700. If the vessel does not set it, TempDir is used unchanged if it certainly belongs
-/// to this account (`ours`), because every file is hashed before it gets its final name.
+/// Sets the mode of TempDir to 0700. If the vessel does not change the mode, TempDir is used anyway, provided that it
+/// certainly belongs to this account (`ours`): every file is hashed before it gets its final name.
 async fn close_to_others(remote: &Remote, temp_dir: &RemotePath, ours: bool) -> Result<(), Fault> {
     let set = remote.set(temp_dir, Attrs { mode: Some(0o700), ..Attrs::default() }).await;
     let now = remote.look(temp_dir).await;

@@ -28,9 +28,9 @@ const UP_TO_SPEED: u32 = 8;
 const FIRST_STEP: usize = 4;
 pub(crate) const LOGGING_IN: usize = 4;
 /// Number of bytes in flight up to which one BBR connection is enough, about the size of a kernel's send buffer
-/// (`tcp_wmem`). A single BBR connection fills most paths, because occasional losses do not slow it down, and several
-/// BBR connections overload a shared queue: for 16 MiB at 4 Mbit/s, 8 connections retransmitted 4.5 MB needlessly, and
-/// the last connection may become very slow.
+/// (`tcp_wmem`). A single BBR connection fills most paths, because occasional losses do not slow it down. Several BBR
+/// connections overload a shared queue: for 16 MiB at 4 Mbit/s, 8 connections retransmitted 4.5 MB needlessly, and the
+/// last connection may become very slow.
 const MOST_IN_FLIGHT: f64 = (2 << 20) as f64;
 /// From this round-trip time on, a BBR connection needs seconds to reach its full rate. So `TOGETHER` connections are
 /// used: the further ones are opened while the first one logs in, or as soon as the first one has `RISING` bytes in
@@ -38,16 +38,16 @@ const MOST_IN_FLIGHT: f64 = (2 << 20) as f64;
 const VERY_LONG: Duration = Duration::from_millis(250);
 const TOGETHER: usize = 4;
 /// Number of further connections where queues are kept short, instead of `TOGETHER` - 1. BBR almost stops every ten
-/// seconds to measure the round trip; a second connection sends meanwhile. At 600 ms, two connections reach 92 % of 4
-/// Mbit/s, and one reaches 80 %.
+/// seconds to measure the round trip; a second connection sends meanwhile. At a round trip of 600 ms, two connections
+/// reach 92 % of 4 Mbit/s, and one reaches 80 %.
 const SHORT_TOGETHER: usize = 1;
 const RISING: f64 = (96 << 10) as f64;
 /// Interval between measurements of the bytes in flight.
 const GLANCE: Duration = Duration::from_millis(300);
 /// Minimum duration of a rate measurement.
 const MEASURE: Duration = Duration::from_millis(750);
-/// How long no further connections are opened once no more are possible or needed; also how long idle connections are
-/// kept.
+/// Pause before further connections are tried again when no more were possible or needed; also how long idle
+/// connections are kept.
 const REST: Duration = Duration::from_secs(60);
 /// Maximum number of channels per connection, for servers with small windows and for servers with the window of
 /// OpenSSH. OpenSSH allows 10 sessions per connection, and the shells need some of them.
@@ -134,8 +134,8 @@ impl<'a> Tending<'a> {
         let (most, fixed) = (most(self.vessel.connections), self.vessel.connections != Connections::Auto);
         let mut first_pass = true;
         loop {
-            // The connections are counted again in every pass, because some may have been lost, or kept from an earlier
-            // pass.
+            // The connections are counted again in every pass, because some may have been lost, and some may be left
+            // from an earlier call.
             let connections = self.channels.connections_on(self.route);
             if !(1..most).contains(&connections) {
                 return true;
@@ -158,8 +158,8 @@ impl<'a> Tending<'a> {
                 continue;
             }
             let begun = self.begun_early(std::mem::take(&mut first_pass));
-            // If more connections began at once, they would overflow a short queue. The first connection of way 0
-            // doesn't count, because it carries no large files.
+            // Too many connections at once would overflow a short queue. The first connection of way 0 doesn't count,
+            // because it carries no large files.
             let begun = match self.channels.keeps_short_queues() {
                 true => begun.min((2 + SHORT_TOGETHER).saturating_sub(connections)),
                 false => begun,
@@ -202,9 +202,9 @@ impl<'a> Tending<'a> {
         answered * round_trip.as_secs_f64() / since.elapsed().as_secs_f64()
     }
 
-    /// Waits until the bytes in flight approach a channel's window. Returns `false` if all bytes were sent before that.
-    /// Two measurements in a row must show this, because bytes delayed by a loss are acknowledged all at once. Waits,
-    /// because on a slow path further channels would only fill the path's queue.
+    /// Waits until two measurements in a row show that the bytes in flight approach a channel's window; one is not
+    /// enough, because bytes delayed by a loss are acknowledged all at once. Returns `false` if all bytes were sent
+    /// before that. The wait avoids further channels on a slow path, where they would only fill the path's queue.
     async fn rises(&self) -> bool {
         let mut rising = 0;
         while self.channels.left() > 0 && rising < 2 {

@@ -2,8 +2,7 @@
 //! before.
 //!
 //! A query for a sum reads the meters first, so that a budget is compared with the current number of bytes. Callers
-//! take the counted bytes that are not in the ledger yet, by day, and record them, so that the ledger's sums become the
-//! same.
+//! take the counted bytes that are not in the ledger yet, by day, and add them to the ledger's sums.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

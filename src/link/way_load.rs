@@ -13,7 +13,7 @@ pub(super) struct WayLoad {
     pub(super) rate: f64,
     /// Bytes that were sent and not yet acknowledged, and those of the parts that are being opened.
     pub(super) unanswered: f64,
-    /// Seconds.
+    /// The round-trip time in seconds.
     pub(super) round_trip: f64,
 }
 

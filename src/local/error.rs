@@ -63,7 +63,7 @@ pub enum DiskError {
         /// Why the link is not followed.
         why: &'static str,
     },
-    /// The file system has not answered for seconds.
+    /// The file system has not answered for more than 2 s.
     #[error("the file system of {} does not answer", shown(path))]
     Silent {
         /// The location.

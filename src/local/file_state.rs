@@ -1,8 +1,8 @@
 //! Returns the kind and metadata of paths below a location.
 //!
-//! Uses `lstat` (or `stat`, where links are followed) and opens only directories. A path with a link on its way counts
-//! as missing, unless links are followed. A missing location is a separate error, because an unmounted disk must not
-//! look like a thousand deleted files.
+//! Uses `lstat` (or `stat`, where links are followed) and opens only directories. If links are not followed, a path
+//! counts as missing when one of its parent directories is a link. A missing location is a separate error, because an
+//! unmounted disk must not look like a thousand deleted files.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -34,7 +34,7 @@ pub struct Found {
     pub target: Vec<u8>,
 }
 
-/// Kinds of directory entries other than regular files.
+/// The kind of a directory entry that is not delivered as a regular file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A directory.
@@ -122,7 +122,7 @@ pub enum PathState {
     Skipped(Kind),
 }
 
-/// Returns whether a location is a file, or a link to one, and not a directory.
+/// Returns whether a location is a regular file or a link to a regular file.
 pub fn is_file(location: &Path) -> bool {
     fs::metadata(location).is_ok_and(|meta| meta.is_file())
 }
@@ -213,7 +213,7 @@ pub(super) fn owner_of(meta: &Metadata) -> (u32, u32) {
 /// Returns the state of a path, without following links.
 ///
 /// # Errors
-/// When `lstat` fails for another reason than a missing path, or when the location itself is missing, because an
+/// When `lstat` fails for a reason other than a missing path. Also when the location itself is missing, because an
 /// unmounted disk must not look like a thousand deleted files.
 pub fn file_state(location: &Path, path: &RelPath) -> Result<FileState, DiskError> {
     match open_location(location)?.stat(path.as_path()) {

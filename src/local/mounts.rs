@@ -36,7 +36,7 @@ impl Change {
 pub struct Mounts {
     /// The mount at each mount point and each followed link; `None` if the link is broken.
     places: BTreeMap<Vec<u8>, Option<Mount>>,
-    /// The kernel's mount ID at each path. A new mount gets another ID, even if nothing else about it differs.
+    /// The kernel's mount ID at each path. A new mount usually gets another ID, even if nothing else about it differs.
     numbers: BTreeMap<Vec<u8>, u64>,
 }
 
@@ -157,7 +157,7 @@ pub fn uncertain(path: Vec<u8>) -> Mount {
 /// Describes a remembered mount, to be printed after the word "it".
 fn earlier(mount: &Mount) -> String {
     match mount.file_system.is_empty() {
-        true => "was mounted or unmounted while the directory was scanned".to_owned(),
+        true => "may have been another file system while the directory was scanned".to_owned(),
         false => format!("was {} before", shown(mount)),
     }
 }
@@ -459,7 +459,7 @@ mod tests {
             let changes = now.changes(&remembered);
             assert_eq!(changes.iter().map(|change| &change.path[..]).collect::<Vec<_>>(), [b"a"]);
             assert!(
-                changes[0].what.ends_with("but it was mounted or unmounted while the directory was scanned"),
+                changes[0].what.ends_with("but it may have been another file system while the directory was scanned"),
                 "{changes:?}"
             );
         }

@@ -20,7 +20,7 @@ use super::open_files::OpenFiles;
 use super::witness::{Seen, Witness};
 use crate::names::RelPath;
 
-/// Minimum interval between two reads of `/proc`, and between two queries of the type of one file system.
+/// Maximum age of a reading of `/proc`, and of the last check whether a file system is shared.
 const PROC_AGE: Duration = Duration::from_secs(1);
 /// For this long after its close event a file may still look open, because the kernel reports a close shortly before it
 /// counts the file as closed. Such a file is checked again every `CLOSING_STEP`.
@@ -209,8 +209,8 @@ pub(super) fn quiet_for(meta: &Metadata) -> Option<Duration> {
 }
 
 /// Returns how long a file must be unchanged if open writers can't be detected: `SettleTime`, plus a quarter of the
-/// time that it was being written, plus a quarter of the time that a slow writer needs for its size. At most 10 min,
-/// unless `SettleTime` is longer.
+/// time during which the file was written, plus a quarter of the time that a slow writer needs for a file of this size.
+/// At most 10 min, unless `SettleTime` is longer.
 fn quiet_needed(settle_time: Duration, meta: &Metadata) -> Duration {
     let written_for = match (meta.created(), meta.modified()) {
         (Ok(created), Ok(modified)) => modified.duration_since(created).unwrap_or_default(),

@@ -25,8 +25,8 @@ pub(super) struct Own {
     known: Mutex<Known>,
 }
 
-/// Devices and inodes of the program's own files. They are looked up again after `FRESH`. Those in `changing` are also
-/// looked up again if the checked file has changed since the lookup, because it may be a new file of the program.
+/// Devices and inodes of the program's own files, looked up again after `FRESH`. Those in `changing` are also looked
+/// up again if the file to be checked has changed since the lookup: that file may be a new file of the program.
 #[derive(Debug, Default)]
 struct Known {
     fixed: Vec<(u64, u64)>,
@@ -65,7 +65,8 @@ impl Own {
 }
 
 /// Returns the copies of the ledger that were made before upgrades. The directory is listed, because the settings don't
-/// tell how many copies exist. All copies are made before anything is read from a `Location`.
+/// tell how many copies exist. The copies count as fixed files, because all of them are made before anything is read
+/// from a `Location`.
 fn upgrade_copies(ledger: Option<&Path>) -> BTreeSet<PathBuf> {
     let Some((ledger, directory)) = ledger.and_then(|ledger| Some((ledger.file_name()?, ledger.parent()?))) else {
         return BTreeSet::new();

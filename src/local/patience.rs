@@ -1,4 +1,4 @@
-//! Calls a disk with a timeout, because a call may hang, for example on a mount whose server is down.
+//! Limits the wait for a disk call, because the call may hang, for example on a mount whose server is down.
 
 use std::sync::mpsc;
 use std::time::Duration;

@@ -38,13 +38,13 @@ impl Rules {
             || !(settings.include.is_empty() || settings.include.reaches(path.as_path(), false))
     }
 
-    /// Returns whether a directory's path allows that the directory is entered.
+    /// Returns whether the rules allow scans to enter a directory at this path.
     pub fn enters(&self, path: &RelPath) -> bool {
         self.0.recursive && !self.is_out_of_reach(path) && !self.0.exclude.covers(path.as_path(), true)
     }
 
-    /// Returns whether directories themselves are replicated. With `Include` they are not: then only directories that
-    /// contain files are created.
+    /// Returns whether directories themselves are replicated. With `Include` they are not, so that vessels get only
+    /// directories that contain files.
     pub fn takes_directories(&self) -> bool {
         self.0.is_mirror() && self.0.recursive && self.0.include.is_empty()
     }

@@ -136,8 +136,9 @@ impl Watcher {
         Ok(())
     }
 
-    /// Removes a directory and its subdirectories from the list of watched directories, and their files from the
-    /// witness. Call this when the directory was moved or deleted, because `notify` has then dropped the watches.
+    /// Removes a directory and its subdirectories from the list of watched directories, and drops the witness's records
+    /// of their files. Call this when the directory was moved or deleted, because `notify` has then dropped the
+    /// watches.
     pub fn leave(&self, path: &RelPath) {
         self.witness.left(path);
         let directory = self.location.join(path.as_path());

@@ -98,7 +98,7 @@ pub fn start(settings: Option<&Logging>, bars: Option<MultiProgress>) -> Result<
     Ok(log)
 }
 
-/// Returns a subscriber that passes the events that `filter` allows to `layer`. The filter belongs to the whole
+/// Returns a subscriber that passes to `layer` the events that `filter` allows. The filter belongs to the whole
 /// subscriber, because a filter of the layer alone (`with_filter`) loses events: after a library has asked whether a
 /// disabled level is enabled, such a filter drops the next event of that thread.
 fn filtered(layer: impl Layer<Registry> + Send + Sync, filter: EnvFilter) -> impl Subscriber + Send + Sync {

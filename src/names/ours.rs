@@ -1,4 +1,4 @@
-//! Names of our own files on a vessel, and how to recognize them (promise P7).
+//! Names of our own files on a vessel, and how to recognize them (promise P7 in DESIGN.md).
 
 use std::fmt;
 use std::ops::Range;
@@ -113,7 +113,7 @@ pub fn probe_name(instance: InstanceId) -> String {
 }
 
 impl OurFile {
-    /// Parses a name; `None` unless this shore creates names of exactly this form.
+    /// Parses a name; returns `None` for a name that this shore never creates.
     pub fn parse(instance: InstanceId, name: &[u8]) -> Option<Self> {
         let name = std::str::from_utf8(name).ok()?;
         if name == probe_name(instance) {

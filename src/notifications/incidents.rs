@@ -134,8 +134,8 @@ impl Told {
     }
 }
 
-/// A trouble whose latest report some recipients have received, but the ledger has not recorded, because a webhook did
-/// not accept the report.
+/// A trouble whose latest report was not received by all recipients, because a webhook did not accept the report. The
+/// ledger records a report only after all recipients have received it.
 struct Partly {
     incident: ReportedIncident,
     /// The last report that each recipient has received. A recipient without an entry has received only what the ledger

@@ -1,11 +1,11 @@
-//! Logs an error once while it repeats, and logs when it is resolved.
+//! Logs a repeated error as a warning only the first time, and logs when the error is resolved.
 
 /// The last error that was logged; `None` when no error persists.
 #[derive(Default)]
 pub(super) struct LogOnce(Option<String>);
 
 impl LogOnce {
-    /// Logs an error as a warning, unless it repeats the last one.
+    /// Logs an error: as a warning, or at debug level if it repeats the last error.
     pub(super) fn about(&mut self, what: &str, why: &str) {
         if self.0.as_deref() == Some(why) {
             tracing::debug!("{what}: {why}");

@@ -1,9 +1,9 @@
 //! Reports events to recipients outside the program: runs commands, posts to webhooks, sends heartbeats.
 //!
-//! The ledger records an event together with its cause and removes it after its delivery. So a crash loses no event,
-//! but an event may be delivered twice. The commands together, each webhook and the heartbeat have their own tasks, so
-//! an unreachable recipient delays neither the file deliveries nor the other recipients. Without recipients, no events
-//! are recorded.
+//! The ledger records an event together with its cause and removes the event after it was reported. So a crash loses no
+//! event, but an event may be reported twice. The commands share one task, and each webhook and the heartbeat have a
+//! task of their own, so an unreachable recipient delays neither the file deliveries nor the other recipients. Without
+//! recipients, no events are recorded.
 
 mod budgets;
 mod commands;

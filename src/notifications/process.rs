@@ -41,7 +41,7 @@ pub(super) async fn run(words: &[String], variables: Vec<(&str, OsString)>, limi
     let reading = AbortOnDropHandle::new(tokio::spawn(async move { tokio::join!(read(stdout), read(stderr)) }));
     let ended = tokio::time::timeout(limit, child.wait()).await;
     let status = match ended {
-        Ok(status) => status.map_err(|e| format!("cannot wait for its end: {e}"))?,
+        Ok(status) => status.map_err(|e| format!("cannot wait for the end of the command: {e}"))?,
         Err(_) => {
             group.end(&mut child).await;
             return Err(format!("the command took longer than HookTimeout ({}) and was killed", duration(limit)));

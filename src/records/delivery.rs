@@ -149,7 +149,7 @@ pub enum Verified {
     /// The file was read back over the connection and hashed on the shore.
     ByReadBack,
     /// The entry is a directory, a link or a deletion, so there is no content to hash. The vessel reported the type of
-    /// what is at the path.
+    /// the entry at the path, or that the path has none.
     ByLook,
     /// Nothing was deleted, because the file on the vessel is not the delivered one.
     Kept,

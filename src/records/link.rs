@@ -61,7 +61,7 @@ impl LinkBytes {
     }
 }
 
-/// The cost of a delivery, all attempts together.
+/// The bytes that a delivery cost, in all attempts together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryCost {
     /// Bytes of the file that were written to connections. Includes bytes that were written again, and bytes that were

@@ -15,7 +15,7 @@ pub struct FileStamp {
     pub mtime: i64,
     /// Nanoseconds part of the modification time.
     pub mtime_nanos: u32,
-    /// Inode number: a file that was replaced by another of the same size and time is a new version.
+    /// Inode number, so that a file that was replaced by another of the same size and time counts as a new version.
     pub inode: u64,
 }
 

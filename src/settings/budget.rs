@@ -1,5 +1,5 @@
-//! `Budget`: the most bytes that may go over a link, or to a vessel, in a day or a month. `units` parses the units of
-//! bytes.
+//! `Budget`: the maximum number of bytes that may go over a link, or to a vessel, in a day or a month. `units` parses
+//! the units of bytes.
 //!
 //! Days and months are those of UTC, so that no budget depends on a time zone or on daylight saving.
 
@@ -13,7 +13,7 @@ use super::units;
 use super::values::{list, not_empty};
 use crate::records::UtcDay;
 
-/// Limits for the number of bytes on a link. The default is no limit.
+/// Limits for the number of bytes on a link or to a vessel. The default is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Budget(Vec<Limit>);
 
@@ -102,7 +102,7 @@ pub(super) fn budget(text: &str) -> Result<Budget, Diagnostic> {
     for entry in list(text) {
         let limit = limit(entry)?;
         if limits.iter().any(|other| other.period == limit.period) {
-            let message = format!("`{entry}` is a second budget for each {}", limit.period.word());
+            let message = format!("`{entry}` is a second limit per {}", limit.period.word());
             return Err(Diagnostic::new(message, "keep one of the two"));
         }
         limits.push(limit);

@@ -1,5 +1,5 @@
-//! Determines what a change of the settings restarts: nothing, some tasks, or the whole program. The `reload` of each
-//! key in the tables decides.
+//! Determines what must restart to apply a change of the settings: nothing, some tasks, or the whole program. The
+//! `reload` of each key in the tables decides.
 
 use super::directory::{self, Directory};
 use super::key::Reload;
@@ -33,7 +33,7 @@ impl Monster {
 
 impl Directory {
     /// Returns whether a change from this section to `other` leaves transfers in progress unaffected. Keys that select
-    /// files or times affect only the shore's tasks, not the transfers.
+    /// files or say when files are sent affect only the shore's tasks, not the transfers.
     pub fn is_delivered_like(&self, other: &Self) -> bool {
         let shores = with_those_of(self, other, directory::KEYS, |key| key.known.reload != Reload::Transfers);
         Self { own_files: other.own_files.clone(), ..shores } == *other

@@ -51,7 +51,8 @@ pub(super) fn shores(directories: &[(Directory, Place)], vessels: &[(Vessel, Pla
                  serve a vessel",
                 first.name, first.shore, other.name, other.shore
             );
-            let remedy = "add one of the directories to IgnoreDirs, and write a second section for this vessel";
+            let remedy =
+                "add one of the directories to IgnoreDirs, and write a second section for this vessel that takes it";
             problems.report(place.clone(), Diagnostic::new(message, remedy));
         }
     }
@@ -93,7 +94,10 @@ pub(super) fn priorities(
     let taken = taken.filter(|directory| users.iter().any(|vessel| vessel.takes(&directory.name)));
     let taken: Priorities = taken.map(|directory| directory.priority).collect();
     if taken.and(link.priorities).is_empty() && !taken.is_empty() {
-        let message = format!("no file may use this link: no directory has priority {}", link.priorities.either());
+        let message = format!(
+            "no file may use this link: the vessels on it receive no directory with priority {}",
+            link.priorities.either()
+        );
         let remedy = format!(
             "set Priority of a directory to {}, add {} to Priorities here, or remove this section",
             link.priorities.either(),
@@ -104,8 +108,11 @@ pub(super) fn priorities(
         && taken.and(link.priorities).and(reserve.priorities()).is_empty()
     {
         let message =
-            format!("no file may use the reserve: no directory has priority {}", reserve.priorities().either());
-        let remedy = format!("set Priority of a directory to {}, or remove the line", reserve.priorities().either());
+            format!("no file may use the reserve: no file on this link has priority {}", reserve.priorities().either());
+        let remedy = format!(
+            "set Priority of a directory to {}, which Priorities must accept, or remove the line",
+            reserve.priorities().either()
+        );
         let diagnostic = Diagnostic::new(message, remedy);
         view.problems.warn(view.place_of("BudgetReserve"), diagnostic);
     }

@@ -8,7 +8,7 @@ use super::units;
 /// Maximum number of digits after the decimal point of a price.
 const DIGITS: u32 = 6;
 const ONE: u64 = 10_u64.pow(DIGITS);
-/// The amount of data, in bytes, for a price of 0 that is written without an amount.
+/// The amount of data, in bytes, for the price `0`, which may be written without an amount of data.
 const MEGABYTE: u64 = 1_000_000;
 
 /// The price of bytes on a link. The default costs nothing.

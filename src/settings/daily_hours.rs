@@ -2,7 +2,7 @@
 
 use super::problems::Diagnostic;
 
-/// Minutes of a day.
+/// The number of minutes in a day.
 const DAY: u16 = 24 * 60;
 
 /// A span from one minute of the day (inclusive) to another (exclusive). It crosses midnight if the end is not later

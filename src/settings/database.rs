@@ -121,7 +121,7 @@ impl PostgresAddress {
             let url = Url::parse(&one)
                 .map_err(|e| Diagnostic::new(format!("invalid address of a PostgreSQL database: {e}"), remedy))?;
             if url.password().is_some() || url.query_pairs().any(|(key, _)| key == "password") {
-                let remedy = "name a file that contains it with DatabasePasswordFile, or use ~/.pgpass";
+                let remedy = "put the password into a file and name the file in DatabasePasswordFile, or use ~/.pgpass";
                 return Err(Diagnostic::new("the address contains a password", remedy));
             }
             if url.path().trim_start_matches('/').is_empty() && !url.query_pairs().any(|(key, _)| key == "dbname") {

@@ -185,9 +185,9 @@ pub(super) static KEYS: &[Key<Directory>] = &[
     key("Consumed", Value("yes"), field!(Directory.consumed, Written::yes_or_no))
         .value("yes or no")
         .doc("For vessels where another program removes files as soon as they appear. It applies if a connection \
-              breaks while a file is renamed to its final name, and the file has neither name afterwards. yes: the \
-              file counts as delivered and removed by that program. no: it is sent again, so that the program may \
-              receive it twice."),
+              breaks while a file is renamed to its final name, and the file has neither its temporary nor its final \
+              name afterwards. yes: the file counts as delivered and removed by that program. no: it is sent again, \
+              so that the program may receive it twice."),
     key("Links", Value("skip"), field!(Directory.links, |it| it.choice(&[("skip", Links::Skip), ("follow", Links::Follow), ("copy", Links::Copy)])))
         .value("skip, follow or copy")
         .doc("Symbolic links in a mirror: skip ignores them; copy creates the same link on the vessel; follow sends \

@@ -116,7 +116,12 @@ impl Reader<'_> {
             false => vec![beside.join(pattern)],
             true => match matching(beside, pattern) {
                 Ok(found) => found,
-                Err(why) => return refuse(format!("cannot search `{pattern}`: {why}"), "correct the pattern"),
+                Err(why) => {
+                    return refuse(
+                        format!("cannot search `{pattern}`: {why}"),
+                        "correct the pattern, or give contentmonster read access to the directory",
+                    );
+                }
             },
         };
         if self.files.included.len() + found.len() > MOST {

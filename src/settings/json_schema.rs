@@ -43,7 +43,7 @@ pub fn schema() -> Value {
         "patternProperties": {
             "^Directory .+": section(&[SectionKind::Directory], true),
             "^Link .+": section(&[SectionKind::Link], true),
-            // `Address` may come from a group or from [DEFAULT].
+            // `Address` is not required here, because it may come from a group or from [DEFAULT].
             "^Vessel .+": section(&[SectionKind::Vessel], false),
             "^Group .+": section(&[SectionKind::Vessel], false),
         },

@@ -43,7 +43,7 @@ pub enum Transport {
     Any,
     /// Vessels over SSH.
     Ssh,
-    /// Vessels that are this host.
+    /// Vessels with `Transport = local`, whose files are copied on this host.
     Local,
 }
 

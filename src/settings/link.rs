@@ -20,8 +20,8 @@ pub enum Compression {
     No,
     /// SSH compresses everything, if the vessel offers compression.
     Yes,
-    /// Files that shrink are sent compressed over slow links, and the vessel's shell expands them. If the shell can't,
-    /// SSH compresses instead.
+    /// Files that compression makes smaller are sent compressed over slow links, and the vessel's shell expands them.
+    /// If the shell can't, SSH compresses instead.
     Auto,
 }
 
@@ -67,7 +67,7 @@ pub enum SmallFiles {
     Sftp,
 }
 
-/// How a vessel's copy of a file is verified before its name appears.
+/// How a vessel's copy of a file is verified before the copy gets its final name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
     /// The vessel hashes its copy; if it can't, the copy is read back.

@@ -26,7 +26,7 @@ pub struct Monster {
     pub chunk_size: u64,
     /// `Cache`: the maximum memory for the contents of sources, in bytes.
     pub cache: u64,
-    /// `Database`. An address of a PostgreSQL database includes `DatabasePassword`, `LeaseTime` and the lock file.
+    /// `Database`. For PostgreSQL, it also contains `DatabasePassword`, `LeaseTime`, `ShoreName` and the lock file.
     pub database: Database,
     /// `DatabasePassword` or `DatabasePasswordFile`: the password of a PostgreSQL database.
     database_password: Option<Secret>,
@@ -83,8 +83,9 @@ pub(super) static KEYS: &[Key<Monster>] = &[
         .doc("File whose first line is the password, instead of DatabasePassword."),
     key("LeaseTime", Value("15s"), field!(Monster.lease_time, Written::duration))
         .value("a duration from 3s to 10m").reload(Restart)
-        .doc("For a Database in PostgreSQL: how long the right to use the ledger lasts without being renewed. It is renewed \
-              three times as often. After a host fails, another one can take over after this time."),
+        .doc("For a Database in PostgreSQL: how long the right to use the ledger lasts without being renewed. The program \
+              renews it at intervals of a third of this time. After a host fails, another one can take over after this \
+              time."),
     key("ShoreName", Otherwise("the name of this host"), field!(Monster.shore_name, |it| values::not_empty(it.text).map(str::to_owned)))
         .value("a name").example("north").reload(Restart)
         .doc("For a Database in PostgreSQL that several shores use: the name of this one, for Shore in [Directory] and for \
@@ -172,8 +173,8 @@ pub(super) static KEYS: &[Key<Monster>] = &[
               explains the syntax."),
     key("HookTimeout", Value("60s"), field!(Monster.notifications.hook_timeout, Written::duration))
         .value("a duration from 1s to 1d").reload(Background)
-        .doc("Maximum run time of the commands of OnDelivered, OnRetired and OnParked. After it, the command and all \
-              processes that it started are killed."),
+        .doc("Maximum run time of the commands of OnDelivered, OnRetired, OnParked, OnBudget and OnTrouble. After it, the \
+              command and all processes that it started are killed."),
     key("Webhook", Otherwise("none"), field!(Monster.notifications.webhooks, notifications::web_addresses))
         .value("web addresses, separated by commas").example("https://example.com/contentmonster").reload(Background)
         .secrecy(Secrecy::Address)

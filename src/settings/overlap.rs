@@ -38,7 +38,7 @@ impl<'a> Overlaps<'a> {
         let reaches = Reach::of(&locations);
         for ((_, place), _) in directories.iter().zip(&reaches).filter(|(_, reach)| !reach.answered) {
             let message = "the disk does not answer, so overlaps with other Locations were not checked";
-            let diagnostic = Diagnostic::new(message, "run `contentmonster check` once the disk is back");
+            let diagnostic = Diagnostic::new(message, "run `contentmonster check` when the disk answers again");
             problems.warn(place.clone().at_key("Location"), diagnostic);
         }
         Self { directories, vessels, reaches, problems }
@@ -74,7 +74,7 @@ impl<'a> Overlaps<'a> {
         }
     }
 
-    /// Reports two directories with the same location, because each could retire sources that the other has not
+    /// Reports two directories with the same location, because one could retire sources that the other has not
     /// delivered yet. Two mirrors are allowed, because mirrors never move sources.
     fn check_shared(&self, one: usize, other: usize) {
         if self.directory(one).is_mirror() && self.directory(other).is_mirror() {
@@ -124,8 +124,8 @@ impl<'a> Overlaps<'a> {
         if holder.is_mirror() {
             if !held.is_mirror() {
                 let message = format!(
-                    "is in the Location of the mirror [Directory {name}], which treats a file that this directory \
-                     delivers and moves to processed/ as deleted"
+                    "is in the Location of the mirror [Directory {name}], which treats files as deleted when \
+                     this directory moves them to processed/"
                 );
                 let place = self.directories[inner].1.clone().at_key("Location");
                 let remedy = format!("{exclude} if that is not intended");

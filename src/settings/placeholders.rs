@@ -1,5 +1,5 @@
-//! Placeholders in values: `{vessel}`, `{directory}`, `{group}` and `{hostname}`. Any other text in braces stays as it
-//! is, unless it is a misspelt placeholder.
+//! Placeholders in values: `{vessel}`, `{directory}`, `{group}` and `{hostname}`. A misspelt placeholder is an error;
+//! any other text in braces stays unchanged.
 
 use std::borrow::Cow;
 

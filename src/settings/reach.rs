@@ -29,7 +29,7 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// Resolves paths. A path whose disk doesn't respond in time stays as written.
+    /// Resolves paths. If a disk doesn't respond in time, only `.` and `..` of its paths are resolved.
     pub(super) fn of(paths: &[PathBuf]) -> Vec<Self> {
         let mounts = Arc::new(mounts(&fs::read("/proc/self/mountinfo").unwrap_or_default()));
         paths.chunks(AT_ONCE).flat_map(|some| Self::of_some(some, &mounts)).collect()

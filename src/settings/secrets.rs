@@ -41,10 +41,10 @@ const LONGEST: u64 = 64 * 1024;
 /// The permission bits with which the group and other users may read a file.
 const READABLE_BY_OTHERS: u32 = 0o044;
 
-/// Returns the secret of a key. Either the key contains the secret, or the key with the suffix `File` names the
-/// secret's file. The first of the section, its groups and `[DEFAULT]` that has one of these keys applies. If none of
-/// them has either key, the secret comes from the systemd credential `<section's name>.<credential>`. Returns `None` if
-/// there is no secret, or after reporting an unusable one.
+/// Returns the secret of a key: its value, or the first line of the file that the key with the suffix `File` names. The
+/// section, its groups and `[DEFAULT]` are searched for these two keys in this order; if none of them has either key,
+/// the secret is the systemd credential `<section's name>.<credential>`. Returns `None` if there is no secret, or after
+/// reporting an unusable one.
 pub(super) fn read(written: &Written<'_>, credential: &str) -> Option<Secret> {
     let view = match written.key.transport {
         Transport::Ssh => &written.view.without_defaults_of_ssh(),
@@ -91,7 +91,7 @@ impl Pair<'_> {
         }
     }
 
-    /// Reads the secret from the file `path` or, if that is missing, from the credential with the name `written`.
+    /// Reads the secret from the file `path` or, if the file is missing, from the credential with the name `written`.
     fn read(&self, written: &str, path: &Path, place: &Place) -> Result<SecretString, Diagnostic> {
         match first_line(path) {
             Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {

@@ -25,7 +25,7 @@ pub(super) struct View<'a> {
     pub(super) defaults: Option<&'a Section>,
     /// The values of the placeholders.
     pub(super) placeholders: Placeholders<'a>,
-    /// Whether the section is a vessel that is this host. For such a vessel, settings for SSH in groups and in
+    /// Whether the section is a vessel with `Transport = local`. For such a vessel, keys for SSH in groups and in
     /// `[DEFAULT]` are ignored.
     pub(super) is_local: bool,
     pub(super) start: &'a Start,
@@ -99,7 +99,7 @@ impl<'a> View<'a> {
         self.layers().any(|section| section.entries.iter().any(|entry| is_one(&entry.key)))
     }
 
-    /// Returns the view for keys that concern SSH. It has no groups and no `[DEFAULT]` if the vessel is this host.
+    /// Returns the view for keys that concern SSH. It has no groups and no `[DEFAULT]` if [`Self::is_local`] is set.
     pub(super) fn without_defaults_of_ssh(&self) -> Self {
         let groups = if self.is_local { &[] } else { self.groups };
         Self { groups, defaults: self.defaults.filter(|_| !self.is_local), ..*self }

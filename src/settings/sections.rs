@@ -10,7 +10,7 @@ use super::section_view::View;
 use super::values;
 use crate::text::is_plain;
 
-/// The sections of the settings by kind. Those that have a name are listed with it.
+/// The sections of the settings by kind. Sections with a name are listed with their name.
 #[derive(Default)]
 pub(super) struct Sections<'a> {
     pub(super) defaults: Option<&'a Section>,
@@ -61,7 +61,8 @@ impl<'a> Sections<'a> {
             if word == "Group"
                 && let Some(entry) = section.entry("Groups")
             {
-                let diagnostic = Diagnostic::new("a group has no groups", "name them in the vessel's section");
+                let diagnostic =
+                    Diagnostic::new("a group cannot have groups", "name the groups in the vessel's section");
                 problems.report(section.place_of(entry), diagnostic);
             }
         }

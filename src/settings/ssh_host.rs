@@ -92,7 +92,7 @@ impl SshHost {
     }
 
     /// Returns whether the vessel dials in: whether its address is a socket or a port on this host. Such a socket or
-    /// port exists only while the vessel forwards it, so an attempt to connect before that costs nothing.
+    /// port exists only while the vessel forwards it, so an attempt to connect at another time costs nothing.
     pub fn is_dialled_in(&self) -> bool {
         let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
         self.hop.is_none()

@@ -140,7 +140,7 @@ fn base(written: String, advice: &Advice) -> SshHost {
     }
 }
 
-/// Tells which values override the ssh config, as far as `RouteKeys` doesn't show that.
+/// Tells whether the port, the timeout and a socket address override the ssh config; `RouteKeys` alone doesn't tell.
 struct Overruling {
     port: bool,
     timeout: bool,
@@ -209,9 +209,11 @@ impl Guide<'_> {
         while let Some(last) = wanted.pop() {
             if hops.len() == MOST_HOPS {
                 let diagnostic = Diagnostic::new(
-                    format!("more than {MOST_HOPS} hops: a hop probably goes through itself, or through one before it"),
+                    format!(
+                        "more than {MOST_HOPS} hops: a hop probably goes through itself, or through an earlier hop"
+                    ),
                     "exclude the hop from the pattern with `Host * !hop`, or put `Host hop` with `ProxyJump none` \
-                     above it",
+                     above that pattern",
                 );
                 self.view.problems.report(place, diagnostic);
                 return None;
@@ -303,7 +305,7 @@ fn all_addresses(keys: &RouteKeys) -> impl Iterator<Item = &Address> {
     keys.addresses.iter().chain(keys.link_addresses.iter().map(|(_, address)| address))
 }
 
-/// Reports a `Port` that has no effect because every address that is no socket includes a port.
+/// Reports a `Port` that has no effect because every address, except for sockets, includes a port.
 pub(super) fn check_port(view: &View<'_>, keys: &RouteKeys) {
     let own = view.own.and_then(|own| Some((own, own.entry("Port")?)));
     let mut all = all_addresses(keys).filter(|(address, _)| !address.starts_with(SOCKET)).peekable();

@@ -25,7 +25,7 @@ pub(super) struct Field<S: 'static> {
 }
 
 impl<S> Field<S> {
-    /// No field, for a key that is read together with another key.
+    /// No field, for a key that is read together with another key (`PasswordFile`) or before all others (`Include`).
     pub(super) const NONE: Self = Self { set: |_, _| Ok(()), copy: |_, _| () };
 }
 

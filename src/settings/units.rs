@@ -1,6 +1,6 @@
 //! Durations, sizes and rates in readable form: `15s`, `10 MiB`, `8 Mbit/s`.
 //!
-//! No crate is used, because none accepts all numbers that the original program accepts: humantime rejects bare
+//! No crate is used, because none accepts all numbers that the original Python program accepts: humantime rejects bare
 //! seconds, and bytesize reads `10 K` as 10,000 bytes.
 
 use std::time::Duration;

@@ -164,7 +164,7 @@ fn is_ipv6(text: &str) -> bool {
 
 fn is_host(text: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
-    // A text of digits and dots only must be a complete IP address.
+    // A text that consists only of digits and dots must be a complete IP address.
     let numeric = text.chars().all(|c| c.is_ascii_digit() || c == '.');
     !text.is_empty() && !text.starts_with(['-', '.']) && text.chars().all(plain) && (!numeric || is_ip(text))
 }

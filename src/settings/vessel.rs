@@ -47,7 +47,8 @@ pub struct Vessel {
     pub hops: Vec<SshHost>,
     /// The link of [`Self::ssh`]; `None` for a plain `Address`.
     pub link: Option<Arc<Link>>,
-    /// All ways to the vessel, the preferred one first; [`Self::ssh`] is one of them. Empty for a vessel on this host.
+    /// All ways to the vessel, the preferred one first; [`Self::ssh`] belongs to one of them. Empty with
+    /// `Transport = local`.
     pub ways: Vec<Way>,
     /// `TempDir`: the directory of parts on the vessel.
     pub temp_dir: RemotePath,
@@ -339,8 +340,8 @@ fn dirs(written: &Written<'_>) -> Result<Option<BTreeSet<DirectoryName>>, Diagno
 fn ignore_dirs(written: &Written<'_>) -> Result<BTreeSet<DirectoryName>, Diagnostic> {
     let name = |name: &str| {
         // An unknown name is an error, because with a misspelt name a directory would be sent to a vessel that should
-        // not get it. `anotherdir` is only a warning: the sample file of the Python original, from which many files
-        // were written, ignores this name without defining it.
+        // not get it. The name `anotherdir` causes only a warning: the sample settings of the original Python program,
+        // from which many settings files were made, list this name in IgnoreDirs without defining it.
         if name == "anotherdir" && !written.view.directories.contains(&name) {
             let message = format!("there is no [Directory {name}], so IgnoreDirs need not name it");
             let diagnostic = Diagnostic::new(message, "name a configured directory, or remove the name");

@@ -77,9 +77,9 @@ pub(super) async fn take_in(directory: Arc<Directory>, paths: Vec<RelPath>) -> R
     Ok(batch)
 }
 
-/// Adds the versions of files that were renamed so that files in `versions` could take their paths, then of files that
-/// were renamed so that the added files could take their paths, and so on, as in a rotation of logs. All are recorded
-/// in one transaction: otherwise a vessel might replace its only copy of a file before it knows the file's new name.
+/// Adds the versions of large files that were renamed and whose old paths now belong to files in `versions`. Repeats
+/// this for the added files, as needed for a rotation of logs. All versions are recorded in one transaction, because
+/// otherwise a vessel might replace its only copy of a file before it knows the file's new name.
 async fn with_renamed_aside(directory: &Arc<Directory>, versions: Vec<NewVersion>) -> Result<Vec<NewVersion>, Fault> {
     let (mut all, mut latest) = (Vec::new(), versions);
     while !latest.is_empty() && all.len() < BATCH_FILES {
@@ -98,8 +98,8 @@ async fn with_renamed_aside(directory: &Arc<Directory>, versions: Vec<NewVersion
 /// the entries or known to the ledger. Also returns the paths of parents that are no longer directories.
 ///
 /// The versions are needed because vessels create parent directories together with an entry, but delete only
-/// directories that the ledger knows. If all entries are deletions, a parent of which the ledger knows any version is
-/// left out, too: the delivery of that version follows the creation of the directory, and removes the directory.
+/// directories that the ledger knows. If all entries are deletions, a parent is also left out if the ledger has any
+/// other version at its path, because the delivery of that version comes later and removes the directory again.
 pub(super) async fn unknown_parents(
     directory: &Directory,
     versions: &[NewVersion],

@@ -64,9 +64,9 @@ impl DirectoryIngest {
     }
 
     /// Decides whether the results of scans are discarded because a file system was mounted or unmounted during the
-    /// scans. Then the scans may have listed some directories before the change and others after it, and another scan
-    /// follows. `tables` are the mount tables before and after the scans; `links` are the links that the scans
-    /// followed.
+    /// scans. In that case, the scans may have listed some directories before the change and others after it, so
+    /// another scan follows. `tables` are the mount tables before and after the scans; `links` are the links that the
+    /// scans followed.
     async fn is_discarded(&mut self, tables: MountTables, links: BTreeSet<RelPath>) -> Result<bool, Fault> {
         let changed = match tables {
             [Some(before), Some(after)] if self.repeats_deletions() && self.discarded < DISCARDED => {
@@ -111,8 +111,8 @@ impl DirectoryIngest {
         let held = self.remember_mounts(None, links, &missing, &unread, tables).await?;
         if missing.iter().all(|path| held.iter().any(|change| !change.path.is_empty() && change.concerns(path))) {
             // All missing paths, if any, are below file systems that changed, and their deletions are held back
-            // separately. So the trouble of the whole directory is over. If no path is missing at all, the location
-            // also no longer counts as displaced.
+            // separately, so the deletions of the whole directory are no longer held back. If no path is missing at
+            // all, the location also no longer counts as displaced.
             self.displaced &= !missing.is_empty();
             self.directory.mended(|concern| *concern == Concern::Deletions);
         }

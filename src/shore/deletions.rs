@@ -203,8 +203,8 @@ impl Facts {
     }
 }
 
-/// Checks on the disk once more the paths that the ledger knows. Returns the paths that are still missing, and the
-/// paths that exist again.
+/// Repeats the check on the disk for those of the paths that the ledger knows. Returns the paths that are still
+/// missing, and the paths that exist again.
 async fn still_gone(
     directory: &Directory,
     rules: &Rules,

@@ -42,8 +42,8 @@ pub async fn expire_now(directory: &Directory) -> Result<(), Fault> {
     expire_until(directory, directory.clock.now_ms()).await.map(|_| ())
 }
 
-/// Ends all deliveries of a directory that have expired at the time `until`, in milliseconds since 1970. Returns the
-/// time at which the next delivery expires.
+/// Ends all deliveries of a directory that expire at or before `until`, in milliseconds since 1970. Returns the time at
+/// which the next delivery expires.
 async fn expire_until(directory: &Directory, until: i64) -> Result<Option<i64>, Fault> {
     let name = &directory.settings.name;
     loop {

@@ -3,8 +3,8 @@
 //!
 //! Each directory has up to three tasks. [`ingest()`] turns hints and scans into ledger entries and rings the vessels'
 //! bells. [`retire()`] is woken when a vessel acknowledges a file, and moves files that every vessel has acknowledged
-//! to `processed/`. [`expire()`] ends deliveries that have waited too long. The tasks share the ledger and the state of
-//! writers, and do not depend on how files are sent to vessels.
+//! to `processed/`. [`expire()`] ends deliveries that have waited too long. The tasks share the ledger and the
+//! detection of open writers, and do not depend on how files are sent to vessels.
 
 mod admit;
 mod apply;

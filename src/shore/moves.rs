@@ -25,8 +25,8 @@ use crate::root::Root;
 use crate::settings::{Dedup, Delta};
 use crate::signature::{Signature, SignatureBuilder};
 
-/// A directory with this many entries or more is not recorded as moved; its entries are recorded one by one. A moved
-/// directory is recorded in one transaction, for which other writers wait.
+/// A directory with this many entries or more is not recorded as moved, because a move is recorded in one transaction,
+/// for which other writers wait. Its entries are recorded one by one.
 const MOST: u32 = 50_000;
 
 /// Minimum size in bytes of a replaced file that is searched for under another name, and maximum number of entries of
@@ -85,8 +85,8 @@ pub(super) async fn name_origins(directory: &Directory, versions: &mut Vec<NewVe
 }
 
 /// Sets the origins of large files that were moved and then changed, so that vessels keep the earlier file until its
-/// blocks were copied. The inode is only a hint, because a file system may give it to another file. So the two files
-/// must also have one of their first blocks in common. The earlier path is deleted or replaced like any other path.
+/// blocks were copied. The same inode is not enough, because a file system may reuse inodes, so the two files must also
+/// have one of their first blocks in common. The earlier path is deleted or replaced like any other path.
 async fn name_changed_origins(directory: &Directory, versions: &mut [NewVersion]) -> Result<(), Fault> {
     let is_large = |version: &NewVersion| version.kind == VersionKind::File && version.digest.is_none();
     if directory.settings.delta == Delta::No || !versions.iter().any(is_large) {

@@ -1,5 +1,6 @@
 //! Checks retired files for a while after their move, on file systems where writers on other hosts can't be detected.
-//! Such a writer may still have a file open and write into `processed/`; the check saves its data.
+//! Such a writer may still have a file open and write to it in `processed/`; then the file is moved back and
+//! sent again.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -28,8 +28,8 @@ const IN_USE: Duration = Duration::from_secs(2);
 const CHANGED: Duration = Duration::from_secs(1);
 /// Backoff for a version that couldn't be moved. Acknowledgements of other files don't shorten it.
 const STUCK: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(600));
-/// How long a stop waits for a running move. A rename takes less time; a copy to another disk that takes more is
-/// completed at the next start.
+/// How long a stop waits for a running move. A rename takes less time. A copy to another disk that takes longer is
+/// abandoned, and the next attempt completes or repeats it.
 const GRACE: Duration = Duration::from_secs(3);
 /// How long a single run (`--once`) waits for sources that must stay unchanged for a while before they retire.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -117,8 +117,8 @@ struct Retiring<'a> {
     not_looked_after: HashSet<RelPath>,
     /// Whether a version may have expired before any vessel had received it; `None` until the ledger is asked.
     may_expire: Option<bool>,
-    /// Token that stops the work between two files or during a copy; the next start completes an interrupted copy.
-    /// `None` if the work must not be stopped.
+    /// Token that stops the work between two files, and ends the wait for a long copy after [`GRACE`]. `None` if the
+    /// work must not be stopped.
     stop: Option<&'a CancellationToken>,
 }
 

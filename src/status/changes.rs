@@ -75,8 +75,8 @@ fn pause_after(bytes: u64, bytes_per_second: u64) -> Duration {
     Duration::from_millis((bytes + FRAME) * 1000 / bytes_per_second.max(1)).clamp(BEAT, LONGEST_WAIT)
 }
 
-/// Returns the merge patch that turns `old` into `new`; `None` if they are equal. A field whose value is `null` counts
-/// as missing. If only `at`, the time of the document, differs, the documents count as equal.
+/// Returns the merge patch that turns `old` into `new`; `None` if they are equal, or if only `at`, the time of the
+/// document, differs. A `null` in the patch removes a field, so a field that becomes `null` is missing afterwards.
 fn difference(old: &Value, new: &Value) -> Option<Value> {
     let (Value::Object(old), Value::Object(new)) = (old, new) else {
         return (old != new).then(|| new.clone());

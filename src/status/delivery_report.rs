@@ -36,7 +36,8 @@ pub struct DeliveryReport {
     /// The file on the vessel that was moved, or from which the whole content or some blocks were copied, as
     /// `directory/path`; `null` when the whole file was sent.
     pub made_from: Option<String>,
-    /// Number of bytes that were moved or copied from `made_from`; `null` when there were none, or in an older ledger.
+    /// Number of bytes that were moved or copied from `made_from`; `null` when there were none, or when an
+    /// older version of the program recorded the delivery.
     pub saved_bytes: Option<u64>,
     /// Bytes of the file that were written, including those written again; `null` when they were not counted.
     pub written_bytes: Option<u64>,

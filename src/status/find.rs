@@ -44,7 +44,8 @@ pub async fn find<'a>(
     for (number, (directory, path)) in candidates.iter().cloned().enumerate() {
         let versions = ledger.history(&directory.name, &path).await?;
         let place = directory.location.join(path.as_path());
-        // Each query to a disk that doesn't respond takes the whole timeout, so such a disk is queried only once.
+        // Each query to a disk that doesn't respond takes the whole timeout, so each directory on such a disk is
+        // queried only once.
         let lies_there = match silent.contains(&directory.name) {
             true => None,
             false => local::within(MOMENT, move || place.symlink_metadata().is_ok()),

@@ -41,8 +41,7 @@ struct Fleet<'a> {
 struct Line<'a> {
     /// The vessel's position in the settings.
     order: usize,
-    /// The number of the vessel's [`Rank`](super::rank::Rank): 0 is the worst; below 3, something keeps files from the
-    /// vessel.
+    /// The number of the vessel's [`Rank`](super::rank::Rank): 0 is the worst; below 3, the vessel is in trouble.
     rank: u8,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,7 @@ const PERCENT: f64 = 1.07;
 /// Number of bytes of each budget that the files don't use, because logins and the closing of connections need them.
 const LEFT: u64 = 48 << 10;
 
-/// The state of the ways to a vessel.
+/// The ways to a vessel and the budgets that a forecast uses.
 pub(super) struct Course<'a> {
     /// The time that the forecast covers, in milliseconds since 1970.
     pub(super) during: Range<i64>,

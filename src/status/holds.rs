@@ -11,7 +11,7 @@ use crate::settings::{Directory, Priority, Schedule, Vessel, Way};
 pub(super) struct Situation<'a> {
     pub(super) vessel: &'a Vessel,
     pub(super) budgets: &'a Budgets,
-    /// The name of the way in use; `None` if the vessel is not connected.
+    /// The name of the way in use; `None` if the vessel is not connected, or has only one way.
     pub(super) carries: Option<&'a str>,
     /// Milliseconds since 1970.
     pub(super) now: i64,

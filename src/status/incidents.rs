@@ -1,4 +1,4 @@
-//! Finds the incidents in the status document about which commands and webhooks are notified.
+//! Finds the incidents in the status document that are reported to commands and webhooks.
 
 use super::document::{Daemon, Document, LinkState, VesselStatus};
 use super::gather::Gatherer;
@@ -7,8 +7,8 @@ use crate::names::{DirectoryName, VesselName};
 use crate::notifications::{Incident, IncidentKind};
 use crate::shore::Concern;
 
-/// Time after the start, in milliseconds, during which incidents are not reported while the first scans of the
-/// directories still run.
+/// Time after the start, in milliseconds, after which incidents are reported even if the first scans of the directories
+/// still run.
 const EARLY: i64 = 30_000;
 
 impl Gatherer {
@@ -60,7 +60,7 @@ impl Gatherer {
     }
 
     /// Returns an incident for each vessel that is away or has not been reached yet since the start. A vessel that has
-    /// not been reached yet is included, because an incident that was reported before the start has not ended.
+    /// not been reached yet is included, so that an incident that was reported before the start does not end too early.
     fn away(&self, document: &Document, now: i64) -> Vec<Incident> {
         let incident = |vessel: &VesselStatus| {
             let after = self.sending().vessel(&VesselName::new(&vessel.name))?.away_after;

@@ -265,7 +265,7 @@ impl Shown {
         )?;
         out.gauges(
             "directory_trouble",
-            "1: the directory, or something in it, cannot be used",
+            "1: the directory, or a file in it, cannot be used",
             each(|d| u64::from(d.trouble.is_some())),
         )
     }

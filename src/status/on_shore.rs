@@ -94,7 +94,8 @@ impl Reporter<'_> {
                     Vec::new(),
                 ),
                 None if self.document.daemon.is_none() => (
-                    "the source no longer exists; the vessels' copies are deleted once contentmonster runs".to_owned(),
+                    "the source no longer exists; the vessels' copies are deleted when contentmonster runs again"
+                        .to_owned(),
                     self.start(),
                 ),
                 None => {
@@ -121,7 +122,8 @@ impl Reporter<'_> {
         let name = &directory.name;
         let stamp = found.traits.stamp;
         if !rules.may_take(&found.path) {
-            let why = format!("skipped: IgnoreNames, Include, Exclude or Recursive of [Directory {name}] excludes it");
+            let why =
+                format!("skipped: IgnoreNames, Include, Exclude or Recursive of [Directory {name}] excludes this path");
             (why, vec!["rename the file, or change these keys in the settings".to_owned()])
         } else if !rules.takes_size(stamp.size) {
             let why = format!("skipped: MinSize or MaxSize of [Directory {name}] excludes this file");

@@ -20,7 +20,7 @@ use crate::names::{DirectoryName, VesselName};
 use crate::records::VersionId;
 use crate::settings::Priority;
 
-/// Maximum number of deliveries in an answer, and their default number.
+/// Maximum and default number of deliveries in an answer.
 const MOST: u32 = 1000;
 const USUAL: u32 = 100;
 

@@ -112,8 +112,8 @@ impl Sending {
         (queues.collect(), unknown)
     }
 
-    /// Returns when the bytes of each priority are expected to be sent. Counts only directories whose files are sent by
-    /// age, so none with a window or an order of its own.
+    /// Returns when the bytes of each priority are expected to be sent. The result covers only directories whose files
+    /// are sent by age, not directories with a window or an order of their own.
     pub(super) fn levels(&self, outlook: &Outlook<'_>, tallies: &[Tally]) -> Vec<(Priority, Expected)> {
         let mine = || tallies.iter().filter(|tally| tally.vessel == *outlook.name && tally.waiting > 0);
         let mut lanes: Vec<Lane<'_>> = Vec::new();
@@ -208,8 +208,8 @@ impl Outlook<'_> {
         }
     }
 
-    /// Returns the ways that a forecast may use, in the order of preference: the way in use and all less preferred
-    /// ones. Leaves out more preferred ways, because they are presumably down, unless their schedule is closed now.
+    /// Returns the ways that a forecast may use, in the order of preference: the way in use, all less preferred ways,
+    /// and those more preferred ways whose schedule is closed now. Other more preferred ways are presumably down.
     fn ways(&self) -> Vec<Way<'_>> {
         let Some(vessel) = self.vessel.filter(|vessel| !vessel.ways.is_empty()) else {
             let (priorities, rate) = (Priorities::default(), (self.rate)(None));

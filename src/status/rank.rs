@@ -36,7 +36,7 @@ impl VesselStatus {
         }
     }
 
-    /// Returns whether something keeps files from the vessel.
+    /// Returns whether a problem keeps files from the vessel; a pause is not a problem.
     pub fn is_in_trouble(&self) -> bool {
         self.rank() < Rank::Paused
     }

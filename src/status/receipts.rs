@@ -11,7 +11,7 @@ use super::queue::QueueError;
 use crate::names::VesselName;
 use crate::records::DeliveryId;
 
-/// Maximum number of deliveries on a page, and their default number.
+/// Maximum and default number of deliveries on a page.
 const MOST: u32 = 1000;
 const USUAL: u32 = 50;
 

@@ -34,7 +34,7 @@ impl Reporter<'_> {
 pub(super) const MOMENT: Duration = Duration::from_secs(2);
 
 /// Returns whether a version whose source is gone must still be deleted on the vessels, because its directory is a
-/// mirror.
+/// mirror with `Delete = yes`.
 pub(super) fn awaits_deletion(history: &VersionHistory, directory: &Directory) -> bool {
     let stays = !directory.is_mirror() || !directory.delete || history.ended.is_some();
     !stays && history.version.kind != VersionKind::Gone

@@ -40,8 +40,8 @@ pub(super) async fn acknowledge(
     acknowledge_seen(transfers, delivery, (verified, seen), started, compressed).await
 }
 
-/// Records like [`acknowledge`] that the vessel has the version. The caller already knows the state on the vessel that
-/// [`seen_there`] returns.
+/// Records like [`acknowledge`] that the vessel has the version. The caller already has the value that [`seen_there`]
+/// returns, and passes it as `seen`.
 pub(super) async fn acknowledge_seen(
     transfers: &Transfers,
     delivery: &Delivery,

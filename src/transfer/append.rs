@@ -9,9 +9,9 @@ use crate::names::RemotePath;
 use crate::records::Delivery;
 use crate::transport::{Attrs, ErrorKind, Ingredient, RemoteError};
 
-/// Maximum number of attempts to append, as a `cat` of an earlier session may disturb an attempt; and the step by which
-/// the waits between the attempts grow.
+/// Maximum number of attempts to append. A `cat` of an earlier session that is still running may disturb an attempt.
 const APPENDS: u32 = 4;
+/// The first wait between two attempts. Each further wait is longer by the same time.
 const STRAGGLERS: Duration = Duration::from_millis(50);
 
 /// Appends parts to the assembly. The parts hold the bytes `range` of the file.

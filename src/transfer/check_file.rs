@@ -149,7 +149,7 @@ impl Asked<'_> {
     async fn size_now(&self) -> Result<Option<u64>, RemoteError> {
         match self.session.remote.look(self.path).await {
             Ok(Some(Attrs { size, .. })) => Ok(size),
-            // A missing file counts as having another size than any version.
+            // A missing file counts as a file of the wrong size.
             Ok(None) => Ok(Some(u64::MAX)),
             Err(e) if e.is_connection() => Err(e),
             Err(_) => Ok(None),
@@ -193,8 +193,8 @@ impl Asked<'_> {
         let mut read = Vec::new();
         loop {
             let at = from + read.len() as u64;
-            // Reads one byte more than expected. If the file is longer, the vessel's hash up to the end includes
-            // further bytes.
+            // Requests one byte beyond the expected end, because the vessel's hash of a file that is too long includes
+            // the additional bytes.
             let length = u32::try_from(self.size + 1 - at).unwrap_or(u32::MAX);
             if length == 0 {
                 break;

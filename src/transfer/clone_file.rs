@@ -20,7 +20,7 @@ pub(super) async fn clone_file(
     if !capabilities.clones || session.link.settings.assembly != Assembly::Cat || transfers.no_clones.contains(&pair) {
         return Ok(false);
     }
-    // An existing file with the name of the assembly does not belong to this delivery.
+    // No bytes are joined yet, so nothing in an existing file with the assembly's name is needed.
     session.remote.remove(assembly).await.map_err(|e| e.fault())?;
     match session.remote.clone_file(from, assembly, size).await {
         Err(e) if e.is_connection() => Err(e.fault()),

@@ -37,13 +37,15 @@ pub(super) const LENGTHS: (u64, u64) = (128 << 10, 2 << 20);
 const TRIAL: u64 = 1 << 20;
 /// A stream is sent if it is shorter than this share of its range, in percent.
 const WORTH: u64 = 90;
-/// The compressor must be this many times faster than the link, because it shares the processors with the encryption,
-/// and because the vessel expands the streams with one processor. Between the two factors, the decision stays as it is.
+/// Compression starts if the compressor is at least this many times faster than the link. The margin is needed because
+/// the compressor shares the processors with the encryption, and the vessel expands the streams with one processor.
 const FASTER: f64 = 4.0;
+/// Compression ends if the compressor is less than this many times faster than the link.
 const STILL_FASTER: f64 = 2.0;
-/// Rates of a link, in bytes per second, from which on nothing is compressed: on a long or rate-limited link, and on a
-/// short link. A short link may look slow only because the processors are busy. 100 Mbit/s is below both.
+/// Rate of a long or rate-limited link, in bytes per second, from which on nothing is compressed.
 const FASTEST: f64 = 100e6;
+/// The same rate of a short link. It is lower, because a short link may look slow while the processors are busy, but is
+/// still above 100 Mbit/s.
 const FASTEST_SHORT: f64 = 13e6;
 /// Interval between measurements of the link's rate.
 const GLANCE: Duration = Duration::from_millis(500);

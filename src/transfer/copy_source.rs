@@ -1,8 +1,8 @@
 //! Finds a file on the vessel that has the content of a version, so that the vessel copies it instead of receiving it.
 //!
-//! The digest of a source of one chunk is known since intake. A larger source is hashed for this only if the vessel
-//! holds a file of the same size with the same bytes at a few offsets. The SHA-256 decides: a file on the vessel is
-//! copied only if it has the digest of the version, and the copy is verified like an upload.
+//! The digest of a source of one chunk is known since intake. A larger source is hashed to find a copy only if the
+//! vessel holds a file of the same size with the same bytes at a few offsets. The SHA-256 decides: a file on the vessel
+//! is copied only if it has the digest of the version, and the copy is verified like an upload.
 
 use futures_util::future::try_join_all;
 

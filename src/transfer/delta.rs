@@ -47,7 +47,7 @@ const GROWN: u64 = 8 << 20;
 const LEAST_COPY: u64 = 128 << 10;
 const STEPS: usize = 4096;
 const PARTS_AT_ONCE: usize = 16;
-/// A delta must copy at least 1 of this many bytes; otherwise sending the whole file over several channels is faster.
+/// A delta must copy at least 1/`WORTH` of the bytes; otherwise sending the whole file over several channels is faster.
 const WORTH: u64 = 4;
 
 /// A delta transfer of the rest of a file: the plan, the number of bytes already joined, and the ranges in existing
@@ -59,12 +59,12 @@ pub(super) struct Delta {
     old: Old,
 }
 
-/// The file on the vessel that is copied from.
+/// The file on the vessel from which bytes are copied.
 #[derive(Clone)]
 struct Old {
     path: RemotePath,
-    /// The open file. A program or another delivery may replace the file before the copy begins; its bytes stay
-    /// readable.
+    /// The open file. Its bytes stay readable even if a program or another delivery replaces the file before the copy
+    /// begins.
     opened: Option<RemoteFile>,
     /// Whether the whole file is copied.
     is_whole: bool,
@@ -318,7 +318,7 @@ impl<'v> Applying<'v, '_> {
             session.remote.remove(&held.path(session, self.delivery)).await.map_err(|e| e.fault())?;
         }
         if self.delta.joined == 0 {
-            // No bytes are joined yet, so an existing file with the assembly's name does not belong to this delivery.
+            // No bytes are joined yet, so nothing in an existing file with the assembly's name is needed.
             session.remote.remove(self.assembly).await.map_err(|e| e.fault())?;
         }
         let job = session.channels.job(self.delta.plan.sent_bytes());

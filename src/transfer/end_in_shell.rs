@@ -91,7 +91,7 @@ pub(super) async fn end(
         Err(e) if e.is_silent() || session.remote.is_lost() => return Err(e.fault()),
         Err(e) => tracing::debug!(%vessel, %file, "{e}"),
     }
-    // If the shell has ended, the file may have been published, and even removed by a program there.
+    // If the shell has ended, the file may have been published, and even removed by a program on the vessel.
     if session.remote.look(assembly).await.map_err(|e| e.fault())?.is_none() {
         return Err(Fault::attempt(format_args!(
             "the vessel's shell did not report whether it renamed the file to {destination}"

@@ -31,10 +31,9 @@ pub(super) fn may_be_taken(session: &Session, delivery: &Delivery) -> bool {
     }
 }
 
-/// Returns whether the file of an interrupted rename exists neither as assembly nor under its final name. Then a
-/// program on the vessel has consumed the file, unless the settings exclude that (`Consumed`). A delivery that may have
-/// gone to the loop in the vessel's shell is in the state `Uploading`; then the loop's marker tells whether the file
-/// was renamed.
+/// Returns whether a program on the vessel has consumed the file of an interrupted rename: the settings allow that
+/// (`Consumed`), and the file exists neither as assembly nor under its final name. In the state `Uploading`, the file
+/// may have gone to the loop in the vessel's shell; then the loop's marker tells whether the file was renamed.
 pub(super) async fn was_taken(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -72,7 +71,7 @@ pub(super) async fn was_taken(
 }
 
 /// If the vessel's file under the final name already is this version, returns how it was verified. That is possible
-/// because the reply to a rename, or a ledger, may have been lost. `None` means that the file must be sent.
+/// because the reply to a rename, or the ledger, may have been lost. `None` means that the file must be sent.
 pub(super) async fn already_there(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -113,15 +112,15 @@ pub(super) async fn already_there(
     }
 }
 
-/// Returns whether, after an interrupted rename, a file under the final name is accepted by its size and time alone:
-/// with `Verify = size`, if the assembly no longer exists. Without this exception, the whole file would be sent again.
+/// Returns whether size and time suffice to accept a file under its final name after an interrupted rename: with
+/// `Verify = size`, if the assembly no longer exists. Without this exception, the whole file would be sent again.
 async fn size_suffices(session: &Session, assembly: &RemotePath) -> Result<bool, Fault> {
     if session.link.settings.verify != Verify::Size {
         return Ok(false);
     }
     match session.remote.look(assembly).await {
         Ok(None) => Ok(true),
-        // An empty assembly was created by this attempt: the assembly was complete before the rename.
+        // The assembly was complete before the rename, so an empty assembly was created by this attempt.
         Ok(Some(attrs)) => Ok(attrs.size == Some(0) && !session.streams_only.load(Ordering::Relaxed)),
         Err(e) if e.is_connection() => Err(e.fault()),
         Err(_) => Ok(false),

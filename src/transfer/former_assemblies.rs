@@ -25,7 +25,7 @@ pub(crate) async fn take_over_assemblies(transfers: &Transfers) -> Result<(), Fa
     let (session, ledger) = (&transfers.session, &transfers.ledger);
     let former = ledger.former_assemblies(&session.link.settings.name).await.map_err(|e| e.fault())?;
     let mut by_delivery: BTreeMap<DeliveryId, Vec<FormerAssembly>> = BTreeMap::new();
-    // Without its directory's settings, the path is unknown. The record stays until the directory is configured again.
+    // The path of an assembly is unknown if its directory is not configured. The record stays until it is configured.
     for one in former.into_iter().filter(|one| transfers.directories.get(&one.directory).is_some()) {
         by_delivery.entry(one.delivery).or_default().push(one);
     }

@@ -21,8 +21,8 @@ impl<'a> PartsUpload<'a> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            // The end of the upload is read before the parts, so that parts completed just before the end are still
-            // joined.
+            // Whether the upload has ended is checked before the parts are read, so that parts completed just before
+            // the end are still joined.
             let last = ended.is_cancelled();
             let (parts, joined) = {
                 let ranges = self.ranges();
@@ -64,13 +64,15 @@ impl<'a> PartsUpload<'a> {
     }
 
     /// After the vessel failed to expand compressed parts, removes all compressed parts up to the end of `range` and
-    /// all unfinished ones, and marks their ranges as missing again. If the vessel's program is no longer trusted, does
-    /// the same with the later compressed parts.
+    /// all unfinished ones, and marks their ranges as missing again. If the vessel's decompressor is no longer trusted,
+    /// does the same with the later compressed parts.
     async fn send_again(&self, error: &RemoteError, range: Range<u64>) -> Result<(), Fault> {
         let (vessel, file) = (&self.session.link.settings.name, &self.version().path);
         self.session.link.compressor.failed();
         let again = if self.session.link.compressor.is_trusted() { "compressed" } else { "uncompressed" };
-        tracing::warn!(%vessel, %file, "Cannot expand compressed parts; sending them again {again}: {error}");
+        tracing::warn!(
+            %vessel, %file, "The vessel cannot expand compressed parts; sending them again {again}: {error}"
+        );
         let cut = cut(self.session, &self.assembly, range.start).await;
         self.session.explained(cut, &self.assembly, 0).await?;
         let end = if self.session.link.compressor.is_trusted() { range.end } else { u64::MAX };

@@ -1,5 +1,5 @@
-//! When a file was moved on the shore, renames it on the vessel, if it is unchanged there and its earlier path is about
-//! to be deleted. Otherwise the file is copied or sent like any other.
+//! Renames a file on the vessel after it was moved on the shore, if the vessel's file is unchanged and its earlier path
+//! is about to be deleted. Otherwise the file is copied or sent like any other.
 //!
 //! Until the rename, the delivery stays in the state `Uploading`, because in the state `Publishing`, a file that exists
 //! under neither name counts as consumed by a program on the vessel. After a crash that followed the rename, the next
@@ -71,7 +71,7 @@ pub(super) async fn move_file(
     }
     refuse_own_place(transfers, delivery)?;
     wait_for_copies(transfers, delivery).await?;
-    // Hashing may have taken long.
+    // The vessel's file may have changed meanwhile, because hashing and waiting can take long.
     if !is_there(session.remote.look(&origin).await, &held)? {
         return Ok(FileMove::No);
     }

@@ -1,4 +1,4 @@
-//! When a directory was moved on the shore, renames it on the vessel, together with everything in it, in one step.
+//! Renames a directory on the vessel, together with everything in it, in one step, after it was moved on the shore.
 //!
 //! The directory on the vessel must contain exactly the entries that were delivered from here and moved with it, each
 //! unchanged. If there is any other entry, or one is missing, the directory is created under its new path, and its
@@ -23,9 +23,9 @@ use crate::names::RemotePath;
 use crate::records::{Delivery, DeliveryId, DeliveryState, VersionKind};
 use crate::transport::{Attrs, RemoteError};
 
-/// Maximum number of pending queries: listings of directories and targets of links. More on a long network path, where
-/// most queries only wait for round trips.
+/// Maximum number of pending queries: listings of directories and targets of links.
 const AT_ONCE: usize = 32;
+/// The same maximum on a long network path, where most queries only wait for round trips.
 const AT_ONCE_FAR: usize = 256;
 
 /// Renames the directory of a delivery on the vessel and acknowledges everything in it. Returns `false` if that is not
@@ -126,9 +126,9 @@ async fn is_complete(
     }
     let at = |path: &[u8]| if path.is_empty() { root.clone() } else { root.join(path) };
     let (mut looks, mut same) = (FuturesUnordered::new(), true);
-    // A path is listed only if it is known to be a directory, because a refused open would look like too many open
-    // files. The listing of a directory tells which of its entries are directories. On a long network path, each level
-    // would take several round trips, so for a deep tree the attributes of all directories are queried first.
+    // A path is listed only if it is known to be a directory, because a refusal to open another entry would be mistaken
+    // for too many open files. The listing of the level above shows that, but takes several round trips for each level;
+    // so the attributes of all directories of a deep tree are queried first on a long network path.
     let mut directories: Vec<_> = expected.iter().collect();
     let depth = |path: &[u8]| if path.is_empty() { 0 } else { 1 + path.iter().filter(|byte| **byte == b'/').count() };
     directories.sort_unstable_by_key(|(above, _)| depth(above));

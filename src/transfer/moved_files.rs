@@ -7,11 +7,12 @@ use super::transfers::Transfers;
 use crate::fault::Fault;
 use crate::records::Delivery;
 
-/// Maximum time for which a delivery that replaces a file waits for other deliveries that must copy this file first: if
-/// none of those deliveries is running, and if at least one is running. After that time, the file is replaced; its
-/// content can't be copied any more and is sent. `OFTEN` is the interval of the checks.
+/// Maximum time for which a delivery waits before it replaces a file that other deliveries must copy first, if none of
+/// those deliveries is running. After that time, they send the content instead of copying it.
 const NOT_RUNNING: Duration = Duration::from_secs(3);
+/// The same maximum if at least one of those deliveries is running.
 const RUNNING: Duration = Duration::from_secs(600);
+/// Interval of the checks.
 const OFTEN: Duration = Duration::from_millis(20);
 
 /// Waits, for a limited time, until no other delivery needs the file that a delivery of a moved file is about to

@@ -129,7 +129,7 @@ impl<'a> PartsUpload<'a> {
         self.changed.notify_waiters();
     }
 
-    /// Prevents further parts after TempDir rejected a part, most likely for lack of space. Uploading continues by
+    /// Prevents further parts after a write to TempDir failed, most likely for lack of space. Uploading continues by
     /// appending, which needs no TempDir; a problem other than space will occur again while appending.
     pub(super) fn do_without_parts(&self, fault: &Fault) {
         if self.ranges().stay_close() {

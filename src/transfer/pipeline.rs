@@ -75,8 +75,8 @@ pub(crate) async fn deliver(transfers: &Transfers, delivery: &Delivery) -> Resul
     }
 }
 
-/// Delivers a file by the cheapest possible means: it was consumed already, or is moved, sent to the loop, copied or
-/// sent.
+/// Delivers a file by the cheapest possible means. Does nothing if a program on the vessel consumed the file already;
+/// otherwise the file is moved or copied on the vessel, sent to the loop for small files, or uploaded.
 async fn deliver_file(
     transfers: &Transfers,
     delivery: &Delivery,
@@ -102,7 +102,7 @@ async fn deliver_file(
     let found = find_there(transfers, delivery).await?;
     let hashed;
     let delivery = match &found.copied {
-        // The digest is known now, so that the source is not read again for it.
+        // The known digest is passed on, so that the source is not read again to compute it.
         Some(copied) if delivery.version.digest.is_none() => {
             let mut delivery = delivery.clone();
             delivery.version.entry.digest = Some(copied.digest);
@@ -132,8 +132,8 @@ async fn deliver_file(
 /// Finds the files on the vessel from which the new file can be made.
 async fn find_there(transfers: &Transfers, delivery: &Delivery) -> Result<There, Fault> {
     let last = delta::last_delivered(transfers, delivery).await?;
-    // If the file was not read yet and the vessel has an earlier version of it, the file is compared with that version
-    // while it is hashed. Then no file with the same content is searched for.
+    // A file that was not read yet, and of which the vessel has an earlier version, is compared with that version while
+    // it is hashed. In that case, no other file with the same content is searched for.
     let is_compared = last.is_some() && delivery.version.digest.is_none() && delivery.origin.is_none();
     let copied = match !is_compared && copy_source::is_possible(transfers, delivery) {
         true => Box::pin(copy_source::find(transfers, delivery)).await?,
@@ -221,8 +221,8 @@ async fn prepare_large(
     mut found: There,
 ) -> Result<Prepared, Fault> {
     let session = &transfers.session;
-    // The job is announced before the queries, because opening more connections to a distant vessel takes longer than
-    // all queries. A file that may be sent as a delta needs no more connections.
+    // The job is announced to the channels before the queries, because opening further connections to a distant vessel
+    // takes longer than all queries. A file that may be sent as a delta needs no further connections.
     let in_parts = goes_in_parts(session, delivery);
     let is_sent_whole = in_parts && found.is_empty();
     let job = is_sent_whole.then(|| session.channels.job(delivery.version.stamp.size));
@@ -329,7 +329,7 @@ async fn plan_copies(
         Some(copied) => Some(copied.plan(version, held)),
         None => delta::plan(transfers, version, source, held, old, last).await?,
     };
-    // Taken out, so that the files that are not used are closed.
+    // The list is taken out of `there`, so that the files that are not used are closed when it is dropped.
     let mut similar = std::mem::take(&mut there.similar);
     if last.is_some() && there.copied.is_none() {
         similar = similar_file::find_better(transfers, delivery, own.as_ref()).await?;
@@ -345,7 +345,7 @@ async fn plan_copies(
     if similar.is_empty() && base.is_none() {
         signing::sign_on_the_way(transfers, version, source, old, last);
     }
-    // Other deliveries may replace a file that is open here, or from which nothing is copied.
+    // Other deliveries may replace a file that this delivery keeps open, or from which it copies nothing.
     if there.copied.is_none() && (base.is_none() || copies_in_order(&transfers.session)) {
         transfers.moved_files.secured(delivery.id);
     }

@@ -24,7 +24,8 @@ impl SecuredFiles {
         Running(self, delivery)
     }
 
-    /// Records that the content of a delivery is secured, or is not needed. Ignored for deliveries of other files.
+    /// Records that the content of a delivery is secured, or is not needed. Ignored for deliveries of files that were
+    /// not moved.
     pub(super) fn secured(&self, delivery: DeliveryId) {
         self.change(|running| running.get_mut(&delivery).into_iter().for_each(|secured| *secured = true));
     }

@@ -1,4 +1,5 @@
-//! Delivery of a small file in one round trip, through the loop in the vessel's shell.
+//! Delivery of a small file in one round trip, through the loop: a script in the vessel's shell that receives one small
+//! file after another.
 //!
 //! The ledger keeps the state `Uploading` until the loop has answered, because until then it is unknown whether
 //! anything has arrived. After a lost connection, the next attempt looks for the file under its final name. If a
@@ -57,7 +58,7 @@ async fn prepare(transfers: &Transfers) {
     let (_, prepared, ()) =
         tokio::join!(session.small_files.running(remote, settings), session.prepare_temp_dir(), make_ready(transfers));
     if let Err(fault) = prepared {
-        // The first file that needs TempDir reports it.
+        // The first file that needs TempDir reports the error.
         tracing::debug!(vessel = %session.link.settings.name, "{fault}");
     }
 }
@@ -91,7 +92,7 @@ pub(super) async fn send(
     let (size, Some(digest)) = (version.stamp.size, version.digest) else { return Ok(Sent::No) };
     let consumed = transfers.directories.get(&version.directory).is_some_and(|(it, _)| it.consumed);
     let preparing = async { if consumed { session.prepare_temp_dir().await } else { Ok(()) } };
-    // The loop starts meanwhile, if it has not started yet. It is polled first, so that `prove_ahead` sees it starting.
+    // If the loop is not running yet, it starts meanwhile. The start is polled first, so that `prove_ahead` notices it.
     let (remote, settings) = (&session.remote, &session.link.settings);
     let starting = session.small_files.running(remote, settings);
     let (_, made, prepared, probed) = tokio::join!(
@@ -185,14 +186,14 @@ pub(super) async fn send(
             Ok(Sent::Delivered)
         }
         Ok(false) => Ok(Sent::No),
-        // The file may have been published, and even removed by a program there. The next attempt finds that out.
+        // The loop may have published the file, and a program may have removed it. The next attempt finds that out.
         Err(fault) => Err(fault),
     }
 }
 
-/// If the loop is still starting, checks meanwhile that the place of the delivery's directory is not on this host. So
-/// the check takes no extra time. Otherwise the loop asks before it publishes. Returns the assembly if it was created
-/// for the check.
+/// While the loop is still starting, checks that the place of the delivery's directory is not on this host, so that the
+/// check takes no extra time. If the loop is running already, it asks before it publishes. Returns the assembly if it
+/// was created for the check.
 async fn prove_ahead(
     transfers: &Transfers,
     delivery: &Delivery,

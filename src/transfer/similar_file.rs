@@ -1,9 +1,9 @@
 //! Finds other files on the vessel that have blocks of a version, for example a log that was rotated and then changed,
 //! or an image that was changed under a new name. Only the remaining blocks are sent.
 //!
-//! A few stretches of the source, about a 64th of it, are divided into blocks, which are looked up in the ledger among
-//! samples of the directory's signatures. Only if some blocks are found is the whole source signed before it is sent.
-//! The result is verified by its hash, like every delta.
+//! A few stretches of the source, about a 64th of it, are divided into blocks, and the ledger is searched for files of
+//! the directory whose signatures have some of these blocks. The signature of the whole source is computed before
+//! sending only if there are such files. The result is verified by its hash, like every delta.
 
 use futures_util::future::try_join_all;
 use tokio::task::spawn_blocking;
@@ -54,7 +54,7 @@ pub(super) fn is_possible(transfers: &Transfers, delivery: &Delivery) -> bool {
         && (copies_in_order(session) || copies_by_command(session))
 }
 
-/// Finds files that have blocks of a version whose source was not signed yet.
+/// Finds files that have blocks of a version whose signature was not computed yet.
 pub(super) async fn find(transfers: &Transfers, delivery: &Delivery) -> Result<Vec<OpenSimilar>, Fault> {
     let version = &delivery.version;
     let averages = transfers.ledger.averages_beside(version).await.map_err(|e| e.fault())?;
@@ -144,8 +144,9 @@ pub(super) async fn plan(
     Ok(plans.min_by_key(|(delta, _)| delta.sent_bytes()))
 }
 
-/// Finds files with blocks of a version, unless the delta from its earlier version, `own`, is good. Planning that delta
-/// has recorded the signature of the version, unless the vessel no longer has the earlier version.
+/// Finds files with blocks of a version, unless `own`, the delta from the file's earlier version, is good enough.
+/// Planning that delta recorded the version's signature; it was not planned if the vessel no longer has the earlier
+/// version.
 pub(super) async fn find_better(
     transfers: &Transfers,
     delivery: &Delivery,

@@ -25,8 +25,8 @@ const TRIES: usize = 3;
 const ASSEMBLIES_AT_ONCE: usize = 32;
 
 /// The deliveries that are running in a session; clones share them. A sweep skips these deliveries, because a delivery
-/// that is superseded while it runs may create its assembly again. A sweep must read this set after it has queried the
-/// ledger.
+/// that is superseded while it runs may create its assembly again. A sweep must query the ledger first and read this
+/// set afterwards, because a delivery may start in between.
 #[derive(Clone, Default)]
 pub(crate) struct RunningDeliveries(Arc<Mutex<HashSet<DeliveryId>>>);
 
@@ -91,7 +91,8 @@ impl Sweeping {
         self.tasks.spawn(async move { sweep_remains(&transfers, &running).await.map(|()| Swept::Remains) });
     }
 
-    /// Starts to remove the markers of acknowledged deliveries, if there are any.
+    /// Starts to remove the markers that the loop for small files has left for acknowledged deliveries, if there are
+    /// any.
     pub(crate) fn begin_markers(&mut self, transfers: &Arc<Transfers>) {
         let markers = std::mem::take(&mut *transfers.markers.lock().unwrap_or_else(PoisonError::into_inner));
         if !markers.is_empty() {

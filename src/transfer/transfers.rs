@@ -1,5 +1,5 @@
-//! State shared by the deliveries of one session: the connection, the ledger, the directories and the sources. Also
-//! derives the paths, the source and the digest of a version from it.
+//! State shared by the deliveries of one session: the connection, the ledger, the directories and the sources. Its
+//! methods return the paths, the source and the digest of a version.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,7 +96,7 @@ pub(crate) struct Transfers {
     pub(crate) directories: Directories,
     /// Cache of source files, shared with the other vessels.
     pub(crate) source_cache: SourceCache,
-    /// Markers of the loop for small files. These markers are to be removed, because their deliveries were
+    /// Markers that the loop for small files has left on the vessel. They can be removed, because their deliveries were
     /// acknowledged.
     pub(super) markers: Mutex<Vec<RemotePath>>,
     /// For each directory's place on the vessel, whether it was checked and may receive deliveries.
@@ -105,7 +105,7 @@ pub(crate) struct Transfers {
     pub(super) moved_files: SecuredFiles,
     /// Directories between which the vessel can't clone files.
     pub(super) no_clones: NoClones,
-    /// The login directory, once it was asked for.
+    /// The login directory on the vessel, after it was queried.
     pub(super) home: OnceCell<RemotePath>,
 }
 
@@ -129,14 +129,14 @@ impl Transfers {
         }
     }
 
-    /// Waits until it is certain that no other process uses the ledger. Must be called right before a step that can't
-    /// be undone.
+    /// Waits until it is certain that no other process can do this vessel's work. Must be called right before a step
+    /// that can't be undone.
     pub(super) async fn surely_ours(&self) -> Result<(), Fault> {
         self.ledger.surely_ours().await.map_err(|e| e.fault())
     }
 
-    /// Returns the path of a version on the vessel. Fails if its directory is not configured; the ledger normally
-    /// fetches no such deliveries.
+    /// Returns the path of a version on the vessel. Fails if the version's directory is no longer configured, so that
+    /// the delivery is parked.
     pub(super) fn destination(&self, version: &Version) -> Result<RemotePath, Fault> {
         match self.directories.get(&version.directory) {
             Some((directory, _)) => Ok(self.session.link.settings.destination(&directory, &version.path)),
@@ -158,8 +158,8 @@ impl Transfers {
         Ok(destination.parent().map_or_else(|| RemotePath::new(name.as_str()), |dir| dir.join(&name)))
     }
 
-    /// Opens the source file; fails if it is no longer this version. Vessels that send the same version share the reads
-    /// from the disk.
+    /// Opens the source file; fails if it is no longer this version. Deliveries of one version to several vessels share
+    /// the reads from the disk.
     pub(super) async fn open_source(&self, version: &Version) -> Result<Source, Fault> {
         let source = self.open_unhashed(version).await?;
         if version.digest.is_none() {

@@ -199,7 +199,7 @@ async fn is_about_to_empty(transfers: &Transfers, version: &Version) -> Result<b
     let (ledger, vessel, directory) = (&transfers.ledger, &session.link.settings.name, &version.directory);
     let at = std::slice::from_ref(&version.path);
     let below = ledger.current_below(directory, at).await.map_err(|e| e.fault())?;
-    // Open deliveries are queried last, so that this query finds deletions that are detected during the first one.
+    // Open deliveries are queried last, so that deletions that are detected during the query above are found.
     Ok(below.iter().any(|one| one.traits.kind != VersionKind::Gone)
         || ledger.is_open_below(vessel, directory, &version.path).await.map_err(|e| e.fault())?)
 }

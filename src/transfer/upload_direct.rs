@@ -69,7 +69,7 @@ async fn open_again(
     }
 }
 
-/// Writes the missing bytes of a file of one chunk, and finishes it. With `only_write`, the caller finishes it.
+/// Writes the missing bytes of a file of one chunk, and finishes it. With `only_write`, leaves that to the caller.
 pub(super) async fn write_small(
     session: &Session,
     delivery: &Delivery,
@@ -129,8 +129,8 @@ pub(super) async fn write_assembly<'s>(
     }
 }
 
-/// Writes a file from offset `held` on, and finishes it on the same handle. A second open for writing would make some
-/// servers truncate the file. If the vessel hashes the file meanwhile, the file is written chunk by chunk. Passes
+/// Writes a file from offset `held` on, and finishes it on the same handle, because some servers truncate a file that
+/// is opened for writing again. If the vessel hashes the file meanwhile, the file is written chunk by chunk. Passes
 /// `turn` on when all bytes are sent.
 async fn write_and_finish<'a>(
     session: &'a Session,

@@ -241,7 +241,7 @@ impl<'a> PartsUpload<'a> {
         match sent {
             Err(fault) if self.session.remote.is_lost() => return Err(fault),
             Ok(()) if self.session.link.compressor.is_trusted() => self.ranges().give_stream(piece, stream),
-            // Another channel continues.
+            // Another channel continues the stream.
             Err(_) if channel.is_lost() && acknowledged.load(Ordering::Relaxed) > 0 => {
                 self.ranges().give_unfinished(stream, acknowledged.into_inner());
             }
@@ -351,7 +351,7 @@ impl<'a> PartsUpload<'a> {
         let Range { start, end } = piece.range;
         let (version, source) = (self.version(), &self.source);
         let (path, flags, base) = if piece.next {
-            // If no bytes are joined yet, an existing file with the assembly's name does not belong to this delivery.
+            // If no bytes are joined yet, nothing in an existing file with the assembly's name is needed.
             let flags = if start == 0 { OpenFlags::FRESH } else { OpenFlags::WRITE_EXISTING };
             (self.assembly.clone(), flags, 0)
         } else {
@@ -378,7 +378,7 @@ impl<'a> PartsUpload<'a> {
             goes_on.then_some(piece.range.end)
         };
         write_and_close(self.session, version, source, file, (start..end, base), taken, further).await?;
-        tracing::trace!(vessel = %self.session.link.settings.name, file = %version.path, ?piece, "uploaded");
+        tracing::trace!(vessel = %self.session.link.settings.name, file = %version.path, ?piece, "Uploaded a piece");
         Ok(())
     }
 }

@@ -54,7 +54,7 @@ pub(super) async fn verify_and_repair(
             vessel = %session.link.settings.name, file = %version.path, chunks = ?bad,
             "The file arrived damaged; sending the bad chunks again"
         );
-        // Opening fails if the source has changed. That would explain the damage and make a repair pointless.
+        // Opening fails if the source has changed, which would explain the damage and make a repair pointless.
         let source = transfers.open_source(version).await?;
         repair(session, version, &source, assembly, &bad).await?;
     }
@@ -161,7 +161,7 @@ async fn read_back(
         digests => digests.map_err(|e| e.fault())?,
     };
     if digests.file == *wanted {
-        // All bytes are correct, but the file's size has changed after reading, so all chunks are sent again.
+        // If the file's size changed after reading, all chunks are sent again, although the bytes read were correct.
         return Ok(if changed { Verdict::Bad(all_chunks(version)) } else { Verdict::Good(Verified::ByReadBack) });
     }
     Ok(Verdict::Bad(differing(&chunk_digests(transfers, version, wanted).await?, &digests.chunks)))

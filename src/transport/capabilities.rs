@@ -56,7 +56,7 @@ pub(super) struct Landmark {
 pub struct Capabilities {
     pub(super) extensions: HashMap<String, String>,
     pub(super) limits: Limits,
-    /// Whether commands can be run (with `cat` and `rm`, which every shell account has).
+    /// Whether commands can be run. `cat` and `rm` are then available too, because every shell account has them.
     pub shell: bool,
     /// The program that hashes files. `None`: files are hashed by `check-file`, or read back and hashed on the shore.
     pub hash_tool: Option<HashTool>,
@@ -69,7 +69,7 @@ pub struct Capabilities {
     /// Whether `cp` has the option `--reflink`, which clones files. Whether a clone succeeds also depends on the file
     /// system.
     pub clones: bool,
-    /// The best format that a program on the vessel expands; `None`: files are not sent compressed.
+    /// The best compression format that a program on the vessel can expand; `None`: files are not sent compressed.
     pub decompressor: Option<Codec>,
     /// Whether `sync -f FILE` works, which flushes the whole file system that the file is on.
     pub sync_file_system: bool,

@@ -23,9 +23,9 @@ fn time_for(bytes: u64) -> Duration {
 }
 
 impl SftpChannel {
-    /// Opens a channel on a new connection for hashing `bytes` bytes. The connection survives even if the vessel
-    /// answers nothing while it hashes, not even keepalive requests, because some servers handle all requests of a
-    /// connection one after the other.
+    /// Opens a channel on a new connection for hashing `bytes` bytes. Some servers handle the requests of a connection
+    /// one after the other and answer no keepalive requests while they hash, so the connection tolerates more
+    /// unanswered ones.
     ///
     /// # Errors
     /// The same errors as those of [`Remote::connect`].

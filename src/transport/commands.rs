@@ -25,9 +25,9 @@ pub enum Ingredient {
 }
 
 impl Remote {
-    /// Appends the `ingredients` to a file in this order, and removes the parts among them. Ranges are read from the
-    /// file `other`. `range` is the range of `file` that the appended data fills. A missing file is created, accessible
-    /// only to its owner.
+    /// Appends the `ingredients` to a file in the given order, and removes the parts among them. Ranges are read from
+    /// the file `other`. `range` is the range of `file` that the appended data fills. A missing file is created,
+    /// accessible only to its owner.
     ///
     /// # Errors
     /// Among others when the file's size is not `range.start` before, or not `range.end` afterwards, for example
@@ -214,7 +214,7 @@ impl Remote {
         links.ok_or_else(|| RemoteError::new(ErrorKind::Failed, what, output.error_text()))
     }
 
-    /// Flushes files or directories to the vessel's disk: on a vessel with `sync`, on this host by system calls.
+    /// Flushes files or directories to disk: by the command `sync` on a vessel, by system calls on this host.
     pub async fn sync(&self, paths: &[&RemotePath]) -> Result<(), RemoteError> {
         match self.main_channel().files() {
             Files::Disk(disk) => flush_here(disk, paths, false).await,

@@ -1,9 +1,9 @@
 //! Completes a file by one script: hash, size, mode, time, flush, rename, and flush of the directory in one round trip.
 //! Over SFTP, these steps cost four round trips.
 //!
-//! Each step depends on the step before it, so a file gets its final name only if it has the digest and was flushed.
-//! The script continues even if the connection breaks. It must not replace a newer version much later, so after a
-//! deadline it does not rename the file and leaves the rename to its caller.
+//! Each step depends on the step before it, so a file gets its final name only if it has the expected digest and was
+//! flushed. The script continues even if the connection breaks. It must not replace a newer version much later, so
+//! after a deadline it does not rename the file and leaves the rename to its caller.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::names::RemotePath;
 
 /// The names of the operations in errors.
-const WHAT: &str = "ending a file on the vessel";
+const WHAT: &str = "completing a file on the vessel";
 const HASHING: &str = "hashing on the vessel";
 
 /// The lines that the hashing script reads. If the script has exited early, the shell reads the lines instead and
@@ -85,7 +85,7 @@ impl GrowingHash<'_> {
         digest.ok_or_else(|| RemoteError::new(ErrorKind::Failed, HASHING, output.error_text()))
     }
 
-    /// Completes and publishes the file if it has the digest. The paths must be those that were passed to
+    /// Completes and publishes the file if it has the expected digest. The paths must be those that were passed to
     /// [`Remote::hash_as_it_grows`].
     ///
     /// # Errors

@@ -21,8 +21,8 @@ use crate::text::excerpt;
 const MOST_OUTPUT: usize = 1 << 20;
 /// A command that prints 1,500 zero bytes, more than a TCP segment holds. Without them, the end of a script's output
 /// may arrive a round trip later: the server's Nagle algorithm holds back a partly filled segment until all earlier
-/// data is acknowledged. A separate program prints the bytes, because it takes time to start. Meanwhile, the server
-/// puts the script's output into an SSH packet.
+/// data is acknowledged. A separate program prints the bytes: while it starts, the server already puts the script's
+/// output into an SSH packet.
 pub(crate) const PADDING: &str = "dd if=/dev/zero bs=1500 count=1 2>/dev/null\n";
 /// The maximum number of shells on one connection. The shells and the SFTP channel together stay well below the 10
 /// sessions that OpenSSH allows (`MaxSessions`).
@@ -74,7 +74,7 @@ pub(crate) struct Shells {
     places: Semaphore,
     /// The maximum number of shells, which falls when the vessel refuses a shell.
     most: AtomicUsize,
-    /// Limits the shells that are started after the login. Set once the login has ended.
+    /// Limits the shells that are started after the login. Set when the login has ended.
     starts: OnceLock<Starts>,
 }
 

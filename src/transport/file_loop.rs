@@ -170,7 +170,7 @@ fn script(word: &str, exact_read: &'static str, tool: HashTool) -> Script {
 }
 
 /// Returns a path as the loop's shell uses it, with `./` before a leading `-`, so that no command parses it as an
-/// option. `None` if the path is empty or contains a line break, because a header can't hold it then.
+/// option. `None` if the path is empty or contains a line break, because a header can't hold such a path.
 fn line_of(remote: &Remote, path: &RemotePath) -> Option<Vec<u8>> {
     let path = remote.in_shell(path);
     let bytes = path.as_bytes();
@@ -206,7 +206,7 @@ impl FileLoop {
         let unsupported = |why: &str| RemoteError::new(ErrorKind::Unsupported, WHAT, why);
         let capabilities = remote.capabilities();
         let (Some(exact_read), Some(tool)) = (capabilities.exact_read, capabilities.hash_tool) else {
-            return Err(unsupported("its tools cannot receive files"));
+            return Err(unsupported("the vessel's tools cannot receive files"));
         };
         let word = format!("file-{:016x}", fastrand::u64(..));
         let mut shell =
@@ -279,8 +279,8 @@ impl Flight<'_> {
                 return Some(answer);
             }
             let now = self.file_loop.acknowledged();
-            // If more bytes were acknowledged than this file and the bytes ahead of it have, the rest belongs to other
-            // transfers on this connection.
+            // Bytes that are acknowledged beyond this file and the bytes ahead of it belong to other transfers on this
+            // connection.
             let is_moving = now >= before.saturating_add(MOVES) && now < self.acknowledged + self.size + MOST_AHEAD;
             if !is_moving {
                 return None;

@@ -41,7 +41,7 @@ pub(super) struct Inner {
     /// The capabilities of SFTP and of the shell, set once the shell is known.
     pub(super) full: OnceLock<Capabilities>,
     pub(super) timeout: Duration,
-    /// What is known about the shell, for the next connection.
+    /// The facts about the shell that the next connection can reuse.
     pub(super) known: Mutex<KnownShell>,
     /// Whether the vessel refused `check-file`, or returned a wrong hash.
     pub(super) refuses_check_file: AtomicBool,

@@ -183,7 +183,8 @@ impl SftpChannel {
         self.0.connection.as_ref().is_some_and(Connection::sends_with_bbr)
     }
 
-    /// Returns the state of the channel's TCP connection; `None` for a target on this host, or if it was cut off.
+    /// Returns the state of the channel's TCP connection; `None` for a target on this host, or if the connection was
+    /// cut off.
     pub fn tcp_info(&self) -> Option<TcpInfo> {
         self.0.connection.as_ref().and_then(Connection::tcp_info)
     }

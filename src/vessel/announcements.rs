@@ -11,7 +11,7 @@ use crate::transport::Remote;
 /// The last logged state, so that an unchanged state is logged only once.
 #[derive(Default)]
 pub(super) struct Announcements {
-    /// Why the vessel is away.
+    /// The reason why the vessel is away, without its digits.
     reason: Option<String>,
     /// The parameters of the connection.
     parameters: Option<String>,

@@ -58,7 +58,7 @@ impl BlockedPlaces {
         self.0.values().any(|trouble| trouble.directories.contains(directory))
     }
 
-    /// Returns how long until a place must be probed again; `None` if no place is blocked.
+    /// Returns the time until the next place must be probed; `None` if no place is blocked.
     pub(super) fn next_look(&self) -> Option<Duration> {
         let next = self.0.values().map(|trouble| trouble.next_look).min()?;
         Some(next.saturating_duration_since(Instant::now()))

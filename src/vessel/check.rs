@@ -101,7 +101,7 @@ async fn connect(
                 }
                 connected = connected.or(Some((remote, way)));
             }
-            // If another way is connected, an unreachable way is only a note.
+            // An unreachable way is only a note if an earlier way in the list is connected.
             Err(ConnectError::Unreachable { .. } | ConnectError::NotDialledIn { .. }) if connected.is_some() => {
                 findings.push(Finding::Note(format!("{name}cannot be reached now")));
             }
@@ -140,7 +140,7 @@ async fn abilities(
     let here = remote.is_this_host();
     let mut findings = Vec::new();
     if !here {
-        let instead = "files are written in place, without TempDir";
+        let instead = "large files are sent over 1 connection, without TempDir";
         findings.push(line("shell", yes(capabilities.shell, instead)));
     }
     findings.push(line("hash", hashes(capabilities, vessel.verify, failed(|trial| &trial.hash))));

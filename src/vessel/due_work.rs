@@ -15,8 +15,8 @@ use crate::settings::Priorities;
 /// priorities.
 const LOOK_FOR_WANTED: Duration = Duration::from_secs(1);
 
-/// Number of due large deliveries per queue. Their sizes are added up to decide whether further connections are worth
-/// opening.
+/// Maximum number of due large deliveries per queue whose sizes are added up, to decide whether further connections are
+/// worth opening.
 const GLANCE: usize = 8;
 
 /// Shortest and longest wait before a vessel whose schedule is closed is checked again.

@@ -63,8 +63,8 @@ impl FailedDelivery<'_> {
         }
         let Self { vessel, delivery, .. } = self;
         let Next { parked, silent, wait } = next_attempt(&fault, delivery.failures, fastrand::f64());
-        // A single run (`--once`) does not wait for a parked delivery: the delivery's wait is longer than the run
-        // waits. The next run retries the delivery when it starts.
+        // A single run (`--once`) ends without waiting for a parked delivery, because the delivery's wait is longer
+        // than `ONCE_WAIT`. The next run retries the delivery when it starts.
         let wait = if parked && vessel.until_done.is_some() { wait.max(ONCE_WAIT * 2) } else { wait };
         let due_at = vessel.clock.now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let reason = fault.to_string();

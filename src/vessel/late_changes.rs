@@ -21,14 +21,14 @@ struct Late {
     delivery: DeliveryId,
     directory: DirectoryName,
     paths: Vec<RelPath>,
-    /// Whether everything below the paths is locked, too, because a directory may be renamed with all that is in it.
+    /// Whether everything below the paths is locked, too, because the delivery may rename a directory with its entries.
     with_all_below: bool,
     until: Instant,
 }
 
 impl Late {
-    /// Returns whether a path is locked. A path above a locked one is locked, too, because it may be replaced with all
-    /// that is in it.
+    /// Returns whether a path is locked. A path above a locked one is locked, too, because its delivery may replace or
+    /// move the directory with its entries.
     fn locks(&self, directory: &DirectoryName, path: &RelPath) -> bool {
         let is_in = |inner: &RelPath, outer: &RelPath| {
             let rest = inner.as_bytes().strip_prefix(outer.as_bytes());

@@ -18,7 +18,7 @@ const SHARE: usize = 20;
 #[derive(Clone, Debug)]
 pub(super) struct Level {
     pub(super) priority: Priority,
-    /// Whether the shared queue, that of all directories without an own queue, belongs to this priority.
+    /// Whether the shared queue, that of all directories without a queue of their own, belongs to this priority.
     shared: bool,
     own: Vec<(DirectoryName, Order)>,
 }

@@ -5,14 +5,16 @@ use std::time::Duration;
 use crate::backoff::{Backoff, LONGEST_WAIT};
 use crate::fault::{Cause, Fault, Pace, Scope};
 
-/// The waits before the next connection. `supervisor` chooses one by the reason why the last connection ended. `AWAY`:
-/// the vessel can't be reached. The next attempt follows within 3 s, so that a restored link is used at once; an
-/// attempt costs only one packet. `SOON`: the vessel responds, but the connection fails. `SOON` is the first wait, and
-/// the setting `ReconnectWait` the longest. `UNHURRIED`: a person must fix the cause, for example an untrusted host
-/// key. `SLOW`: the vessel offers no SFTP, or it refused the login, and more attempts may lock the account.
+/// The waits before the next connection if the vessel can't be reached. They are short, so that a restored link is used
+/// at once; an attempt costs only one packet.
 pub(super) const AWAY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(3));
+/// The first wait before the next connection if the vessel responds, but the connection fails. The setting
+/// `ReconnectWait` is the longest wait.
 pub(super) const SOON: Duration = Duration::from_secs(1);
+/// The waits if a person must fix the cause, for example an untrusted host key or a full disk.
 pub(super) const UNHURRIED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
+/// The waits before the next connection if the vessel offers no SFTP, or if it refused the login, because more attempts
+/// may lock the account.
 pub(super) const SLOW: Backoff = Backoff::new(Duration::from_secs(30), Duration::from_secs(900));
 
 /// The waits for a vessel that dials in, while nothing accepts connections at its port or socket. They are short,
@@ -22,10 +24,10 @@ pub(super) const DIALLED_IN: Backoff = Backoff::new(Duration::from_millis(250), 
 /// The longest wait for a vessel that dials in, after its tunnel broke during a handshake.
 pub(super) const DIALLED_IN_SOON: Duration = Duration::from_secs(3);
 
-/// Number of failed attempts in a row after which a delivery is parked.
+/// Number of failed retries after which a delivery is parked.
 const PATIENCE: u32 = 8;
-/// Number of failed attempts in a row after which a delivery that must wait for another delivery is parked, because the
-/// other delivery may never end. These attempts take about 5 minutes.
+/// Number of failed retries after which a delivery that must wait for another delivery is parked, because the other
+/// delivery may never end. The waits between them take at most 5 minutes.
 const PATIENCE_EARLY: u32 = 150;
 
 /// Waits between attempts of one delivery, before it is parked.
@@ -33,7 +35,7 @@ const ATTEMPT: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_sec
 /// Waits between attempts of a delivery that depends on other running deliveries.
 const EARLY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
 /// Waits between attempts of a delivery whose source is on a disk that does not respond. A single run (`--once`) ends
-/// when these waits get long.
+/// when these waits exceed [`ONCE_WAIT`].
 const SILENT: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(60));
 pub(super) const PARKED: Backoff = Backoff::new(Duration::from_secs(600), LONGEST_WAIT);
 
@@ -52,7 +54,7 @@ pub(super) struct Next {
 /// Returns when to retry a delivery that failed with a fault of its own, after `failures` failed attempts in a row.
 /// `random` is between 0 and 1.
 pub(super) fn next_attempt(fault: &Fault, failures: u32, random: f64) -> Next {
-    // A fault that repeats this often is not temporary, even if the vessel reports a temporary error.
+    // After `patience` failures in a row, a fault counts as permanent, even if the vessel calls it temporary.
     let early = fault.scope == Scope::Attempt && fault.pace == Pace::AtOnce;
     let patience = if early { PATIENCE_EARLY } else { PATIENCE };
     let silent = fault.scope == Scope::Attempt && fault.pace == Pace::Slow && fault.cause == Cause::Source;

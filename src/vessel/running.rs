@@ -32,12 +32,13 @@ pub(super) struct Busy {
     pub(super) moved: bool,
     /// Settings of the delivery's directory when the delivery started. They determine its source and destination.
     pub(super) directory: Option<Arc<settings::Directory>>,
-    /// Cancels the delivery when it was superseded or its directory's settings have changed.
+    /// Cancels the delivery when it was superseded, or when its directory's settings have changed or its directory's
+    /// window has closed.
     pub(super) unwanted: CancellationToken,
     /// The paths that the delivery has locked.
     paths: Vec<RelPath>,
     below: DirectoryName,
-    /// Whether the delivery may rename a directory with all that is in it.
+    /// Whether the delivery may rename a directory with its entries.
     moves_tree: bool,
 }
 
@@ -61,8 +62,8 @@ fn paths_of(delivery: &Delivery) -> Vec<RelPath> {
     std::iter::once(&delivery.version.path).chain(renamed_from(delivery)).cloned().collect()
 }
 
-/// Returns the path whose entry on the vessel may be renamed for a delivery, and which no other delivery may use
-/// meanwhile.
+/// Returns the earlier path of a delivery's entry, if the vessel may rename the entry from there. No other delivery may
+/// use that path meanwhile.
 fn renamed_from(delivery: &Delivery) -> Option<&RelPath> {
     delivery.origin.as_ref().filter(|origin| origin.is_free).map(|origin| &origin.path)
 }

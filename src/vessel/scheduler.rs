@@ -1,5 +1,5 @@
-//! The deliveries of one session: which ones start, how many run concurrently, and what happens when one ends. The
-//! order within a priority comes from `levels`; when the next large file may be sent is in `link::large_uploads`.
+//! The deliveries of one session: which ones start, how many run concurrently, and what happens when one ends.
+//! `levels` decides the order within a priority, and `link::large_uploads` when the next large file may be sent.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,26 +27,28 @@ use crate::transfer::take_over_assemblies;
 use crate::transfer::tend_loop;
 use crate::transfer::{Sweeping, sweep_late};
 
-/// Maximum number of concurrent deliveries of files of one chunk, which cost round trips.
+/// Maximum number of concurrent deliveries of files of one chunk (small deliveries). They are many, because each spends
+/// most of its time waiting for round trips.
 const SMALL_AT_ONCE: usize = 512;
-/// The same on a long path, where most of them only wait for round trips.
+/// The same maximum on a long network path, where the waits are longer.
 const SMALL_AT_ONCE_FAR: usize = 2048;
 /// Maximum number of concurrent deliveries of larger files that have bytes left to send: one is uploaded, while the
 /// next one is prepared.
 const LARGE_AT_ONCE: usize = 2;
-/// Maximum number of these deliveries together with those whose bytes are all sent and that are being joined or
-/// verified.
+/// Maximum number of concurrent deliveries of larger files, including those whose bytes are all sent, but that are
+/// still being joined or verified.
 const LARGE_ALIVE: usize = 4;
-/// Maximum number of concurrent deliveries of large files that were moved, which cost no bandwidth. Files that take
-/// each other's names must be copied before one of them is replaced.
+/// Maximum number of concurrent deliveries of large files that were moved, which cost no bandwidth. Several must run at
+/// a time, because files that take each other's names must all be copied before one of them is replaced.
 const MOVED_AT_ONCE: usize = 16;
 /// Maximum total size of the small deliveries that run concurrently.
 const SMALL_BYTES: u64 = 64 << 20;
 /// Number of small deliveries of a priority that may run regardless of other priorities, so that a higher priority does
 /// not keep them from starting.
 const SMALL_SHARE: usize = SMALL_AT_ONCE / 20;
-/// Number of small deliveries fetched from the ledger at once; fewer where a new file may be the next one.
+/// Number of small deliveries fetched from the ledger at once.
 const FETCH: usize = 1024;
+/// The same if a queue has an order: fewer, because they are fetched again when a new file may come before them.
 const FETCH_IN_ORDER: usize = 256;
 /// One large delivery in this many is the last one by the order of its queue.
 const BACK: u32 = 20;
@@ -142,7 +144,7 @@ impl Scheduler {
         self.limited_way.is_of_no_use(&self.transfers.session, is_idle)
     }
 
-    /// Determines which queues are open now, and notifies the senders.
+    /// Determines which queues are open now, and passes the rules for sending to the session's channels and gate.
     fn set_levels(&mut self) {
         let Vessel { settings, directories, clock, .. } = &self.vessel;
         let allowed = allowed(&self.transfers.session);
@@ -240,8 +242,9 @@ impl Scheduler {
         }
     }
 
-    /// Waits until the vessel has acknowledged the data in flight, so that the data need not be sent again, and until
-    /// small deliveries end. Starts no new deliveries. Waits at most for the time `most`.
+    /// Waits until the vessel has acknowledged the data in flight, so that the data need not be sent again, and has
+    /// answered all requests that change final names. Waits at most for the time `most`, and at most a quarter of it
+    /// for small deliveries to end. Starts no new deliveries.
     pub(super) async fn come_to_rest(&mut self, most: Duration) -> Result<(), Fault> {
         let (session, since) = (self.transfers.session.clone(), Instant::now());
         session.resting.cancel();
@@ -268,8 +271,8 @@ impl Scheduler {
         self.running.shut_down(&self.transfers).await
     }
 
-    /// Adds to the ledger what deliveries have cost so far, without those that have written less than `least` bytes
-    /// since the last time.
+    /// Records the costs of the deliveries in the ledger, except of those that have written less than `least` bytes
+    /// since the last record.
     pub(super) async fn record_costs(&self, least: u64) -> Result<(), Fault> {
         let costs = self.transfers.session.costs.take(least);
         match costs.is_empty() {
@@ -306,7 +309,7 @@ impl Scheduler {
         stopped.for_each(|(_, busy)| busy.unwanted.cancel());
     }
 
-    /// Returns whether the vessel's window is closed, and no exempt delivery is due.
+    /// Returns whether the vessel's window is closed, and no delivery is due that may be sent outside of the window.
     fn is_closed(&self) -> bool {
         let Vessel { settings, clock, .. } = &self.vessel;
         let now = clock.now_ms();
@@ -319,7 +322,7 @@ impl Scheduler {
     async fn wait(&mut self) -> Result<Option<Duration>, Fault> {
         let vessel = &self.vessel;
         let late = vessel.late.next_end();
-        // The clock may be set meanwhile.
+        // The wait is limited to `WINDOW_LOOK`, because the clock may be set meanwhile.
         let until = self.levels.until().map(|until| wait_between(vessel.clock.now_ms(), until));
         let is_limited = !self.levels.are_all_allowed();
         let until = until.or(is_limited.then_some(WINDOW_LOOK)).map(|until| until.clamp(LEAST_WAIT, WINDOW_LOOK));

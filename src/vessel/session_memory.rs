@@ -112,7 +112,7 @@ pub(super) async fn meet(vessel: &Vessel, remote: &Remote) -> Result<(), Fault> 
     if due > 0 {
         tracing::warn!(
             vessel = %settings.name, address = %host.address, account = %host.account, files = due,
-            "The host or account has changed; delivering all current files to the new one"
+            "The vessel's host or account has changed; delivering all current files to the new host or account"
         );
     }
     Ok(())

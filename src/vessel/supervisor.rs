@@ -274,7 +274,7 @@ impl Supervisor {
         Ok(true)
     }
 
-    /// Reports until when no way may be used, and waits until one may be used. Returns `false` if the task must end.
+    /// Reports until when no way may be used, and waits until a way may be used. Returns `false` if the task must end.
     async fn wait_until_open(&mut self, closed: Closed) -> Result<bool, Fault> {
         let (clock, once) = (self.vessel.clock.clone(), self.vessel.until_done.is_some());
         let goes_on = Timestamp::from_millisecond(closed.until).unwrap_or(Timestamp::MAX);

@@ -43,7 +43,7 @@ impl Trial {
         let note = |why: &Option<String>, instead: &str| why.as_ref().map(|why| format!("{instead} ({why})"));
         [
             note(&self.look, "the status of files can't be read: existing files are not found"),
-            note(&self.read, "files can't be read back: unless the vessel hashes them, they are not verified"),
+            note(&self.read, "files can't be read back: they are verified only if the vessel hashes them"),
             note(&self.attributes, "mode and time of files can't be set: the vessel chooses them"),
             note(&self.remove, "files can't be removed: remains of broken uploads stay, and a mirror deletes nothing"),
         ]

@@ -17,7 +17,7 @@ use super::ways::Ways;
 use crate::link::Session;
 use crate::transport::{KnownShell, Lead, Rank, Remote};
 
-/// Interval at which the counts of a link are polled.
+/// Interval at which the number of received bytes is polled.
 const GLANCE: Duration = Duration::from_millis(100);
 /// Interval between checks whether a way may still be used, and whether a standby connection is needed.
 const LOOK: Duration = Duration::from_millis(250);

@@ -1,7 +1,8 @@
 //! The ways to a vessel (its links or addresses): which of them may be used now, in which order they are tried, and the
 //! state of each.
 //!
-//! A session uses one way. An upload may use several: on the next way, it continues from the data that the vessel has.
+//! A session uses one way; with `Together`, its large files also go over the others. After a switch to another way, an
+//! upload continues from the data that the vessel already has.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +22,7 @@ use crate::settings;
 use crate::settings::Priorities;
 use crate::transport::{ConnectError, DialIn, KnownShell, Lead, Rank, Remote, SshEnvironment};
 
-/// How long the first connection on a way may take before the next way is tried as well.
+/// How long an attempt to connect over a way may take before the next way is tried as well.
 const STAGGER: Duration = Duration::from_millis(1500);
 /// How long a connection on a better way must work before the way is used again. Doubled, up to `LONGEST_STEADY`,
 /// whenever the way fails within [`PROVEN`].

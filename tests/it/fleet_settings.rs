@@ -81,7 +81,7 @@ Address = s
     for words in [
         "settings.ini:3: [Directory d] RemoteLocation: unknown placeholder `{vesel}`; did you mean {vessel}?",
         "settings.ini:7: [Directory e] OnRetired: `{vessel}` has no value here, because OnRetired runs once for all vessels",
-        "settings.ini:9: [Group north] Groups: a group has no groups",
+        "settings.ini:9: [Group north] Groups: a group cannot have groups",
         "settings.ini:10: [Group north] Colour: unknown key",
         "settings.ini:14: [Vessel a] Groups: there is no [Group nroth]; did you mean north?",
         "settings.ini:15: [Vessel ship{3..1}] the range `{3..1}` ends before it begins; write `{1..3}`",

@@ -164,7 +164,7 @@ fn check_tries_what_deliveries_do_tells_what_a_vessel_can_and_leaves_nothing_beh
             checked.must_say(&["ok", vessel, &format!("{ability}: yes")]);
         }
     }
-    checked.must_say(&["note", "chroot", "shell: no", "written in place"]);
+    checked.must_say(&["note", "chroot", "shell: no", "over 1 connection"]);
     checked.must_say(&["note", "chroot", "hash: no", "read back"]);
     checked.must_say(&["ok", "chroot", "resume: yes"]);
     checked.must_say(&["ok", "open", "charts", "created with the first file"]);

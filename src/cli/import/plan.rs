@@ -110,8 +110,8 @@ impl Plan {
         let name = free_name(&sync.host, |name| self.vessels.iter().any(|vessel| vessel.name == name));
         let mut notes = Vec::new();
         if sync.is_local() {
-            let note = "Poni runs rsync for this host without SSH and as its own user; contentmonster uses SSH for it \
-                        as for any other host, so the user, the private key and the host key matter";
+            let note = "Poni runs rsync for this host without SSH, as the user that runs Poni; contentmonster connects \
+                        to this host over SSH, so it needs a user, a private key and a known host key";
             notes.push(note.to_owned());
         }
         self.vessels.push(Vessel { name, account, shares_host: false, locations: Vec::new(), notes });

@@ -126,7 +126,7 @@ fn what_poni_only_simulates_goes_nowhere() {
     let nowhere = "IgnoreDirs = usual, charts, charts-2, config.json, older";
     assert!(section(&text, "Vessel localhost").contains(&nowhere.into()), "{text}");
     assert!(
-        text.contains("# Poni only simulated the copies to this vessel of: usual (simulate: true); to copy them, add them to Dirs\n"),
+        text.contains("# Poni simulated (simulate: true) copying these directories to this vessel: usual; to copy them, add them to Dirs\n"),
         "{text}"
     );
     let all = translate(&CONFIGURATION.replace("simulate: false", "simulate: true"), "config.yml").unwrap();

@@ -98,7 +98,8 @@ fn vessel(vessel: &Vessel, directories: &[&str]) -> String {
     if !simulated.is_empty() {
         let _ = writeln!(
             text,
-            "# Poni only simulated the copies to this vessel of: {} (simulate: true); to copy them, add them to Dirs",
+            "# Poni simulated (simulate: true) copying these directories to this vessel: {}; to copy them, \
+             add them to Dirs",
             list(&simulated)
         );
     }

@@ -91,7 +91,7 @@ pub(in crate::ledger) async fn callers_that_go_away_take_nobody_along(store: &dy
         let staying: Vec<_> = calls.into_iter().step_by(2).collect();
         assert!(join_all(staying).await.into_iter().all(Result::unwrap));
     }
-    // A cancelled call may have been applied or not, but its delivery must be in one of the two states.
+    // A cancelled call may have been applied or not, but a delivery and its version must agree.
     let acknowledged = backlog_of(store, "tern").await.unwrap().acknowledged;
     assert!((50..=100).contains(&acknowledged), "{acknowledged}");
     assert_eq!(retirable(store).await.len() as u64, acknowledged);

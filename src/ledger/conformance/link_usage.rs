@@ -86,7 +86,7 @@ pub(in crate::ledger) async fn a_ceiling_is_lowered_only_by_whoever_knows_it(sto
     let all = [("link vsat".to_owned(), today, 9), ("vessel tern".to_owned(), tomorrow, 1)];
     assert_eq!(store.ceilings(today, 2).await.unwrap(), all);
     assert_eq!(store.ceilings(tomorrow, 1).await.unwrap(), all[1..]);
-    // Another shore has raised the ceiling meanwhile: it is no longer 5 or 8, so nothing changes.
+    // The ceiling is 9, as if another shore had raised it, so a call that lowers it from 5 or 8 changes nothing.
     store.lower_ceiling("link vsat", today, 5, Some(2)).await.unwrap();
     store.lower_ceiling("link vsat", today, 8, None).await.unwrap();
     assert_eq!(store.ceilings(today, 2).await.unwrap(), all);

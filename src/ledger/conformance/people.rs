@@ -1,4 +1,4 @@
-//! Cases of people's queries and orders: sums, histories, receipts; retry, forget, pause.
+//! Cases of people's queries and commands: sums, histories, receipts; retry, forget, pause.
 
 use super::*;
 use crate::ledger::{
@@ -230,7 +230,7 @@ pub(in crate::ledger) async fn the_queue_is_listed_in_the_order_in_which_it_is_d
     let due = [due(store, "tern").await[0].version.path.to_string(), "c".into()];
     assert!(due.iter().all(|path| path == "c"), "the first small file of the list is the first that is due");
 
-    // The queue is listed page by page, and an acknowledgement in between neither skips nor repeats other deliveries.
+    // An acknowledgement between two pages must not make the list skip or repeat other deliveries.
     let (mut page, mut listed) = (queue(store, &QueueFilter::default(), &begin, 2).await, Vec::new());
     store.acknowledge(page.entries[0].position.delivery, Verified::ByVessel).await.unwrap();
     loop {

@@ -12,9 +12,9 @@ fn name(name: &str) -> DirectoryName {
     DirectoryName::new(name)
 }
 
-/// Admits small and large files to directories with their own queues, of all orders but `smallest`, and with the shared
-/// queue, and lets some deliveries fail. Files of the directory `rare` come last, and the directory `none` has no
-/// files.
+/// Admits small and large files to directories with their own queues (of all orders but `smallest`) and to directories
+/// that use the shared queue, and lets some deliveries fail. The only file of the directory `rare` is admitted last,
+/// and the directory `none` has no files.
 async fn fill(store: &dyn Store, hands: &Hands) {
     for (directory, order) in [("docs", Order::Name), ("maps", Order::Oldest), ("old", Order::Newest)] {
         store.set_queue(&name(directory), Some(QueueSettings { order, expire: None })).await.unwrap();
@@ -133,7 +133,7 @@ pub(in crate::ledger) async fn a_filter_changes_neither_the_order_of_the_queue_n
     }
 }
 
-/// An answer that reached its time limit ends at a place without a delivery.
+/// The page after an answer that reached its time limit may begin at a position between two deliveries.
 pub(in crate::ledger) async fn a_list_goes_on_between_deliveries(store: &dyn Store, hands: &Hands) {
     fill(store, hands).await;
     let filter = QueueFilter { directory: Some(name("rare")), ..QueueFilter::default() };

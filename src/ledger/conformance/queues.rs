@@ -54,7 +54,7 @@ pub(in crate::ledger) async fn a_queue_gives_its_files_in_its_order(store: &dyn 
     assert!(queued_paths(store).await.is_empty());
 }
 
-/// Queues a, b and c by name. Returns the delivery of a.
+/// Admits a, b and c to a queue that is ordered by name. Returns the delivery of a.
 async fn first_of_three_by_name(store: &dyn Store) -> Delivery {
     set(store, Order::Name, None).await;
     for name in ["a", "b", "c"] {
@@ -152,8 +152,8 @@ pub(in crate::ledger) async fn queues_are_listed_in_the_order_in_which_they_are_
             }
         }
     };
-    // First one delivery of each lane in turn, then the failed delivery, then the queue that no stage names, by its
-    // rank.
+    // First one delivery of each lane in turn, then the failed delivery, then the deliveries of the queue that no stage
+    // names, by rank.
     let expected = ["b", "first", "c", "second", "d", "a", "new", "old"];
     for limit in [1, 2, 3, 5, 8, 100] {
         assert_eq!(listed(limit, &filter).await, expected, "{limit} at a time");

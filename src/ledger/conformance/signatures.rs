@@ -1,4 +1,5 @@
-//! Cases of signatures: they are found for the vessel that received their version last, and deleted after that.
+//! Cases of signatures: the signature of the last version that a vessel received is found, and signatures that no
+//! vessel needs are deleted.
 
 use super::*;
 use crate::signature::{Signature, SignatureBuilder};

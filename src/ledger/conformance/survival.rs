@@ -44,7 +44,7 @@ pub(in crate::ledger) async fn any_number_survives(store: &dyn Store, _: &Hands)
             store.current(&docs()).await.unwrap(),
             [CurrentVersion { path: path("a"), traits: traits_of(&new) }]
         );
-        // For a vessel that is added later, the same size must count as small or large in the same way.
+        // The file must also count as large for a vessel that is added later, or as small if the file is empty.
         let name = format!("added {n}");
         store.reconcile(&docs(), &vessels(["tern", &name])).await.unwrap();
         assert_eq!(store.next_due(&vessel(&name), number > 0, 10).await.unwrap().len(), 1);

@@ -1,8 +1,8 @@
 //! Copies a ledger from one store to another, and verifies that the copy is equal.
 //!
-//! Both ledgers have the same tables ([`tables`]). The copy is read from one consistent snapshot of the source, and
+//! Both ledgers have the same tables ([`tables`]). The rows are read from one consistent snapshot of the source, and
 //! written in one transaction of the target. Then the rows of each table are read again from the target, and their
-//! number and digest are compared.
+//! number and digest are compared with those of the source.
 
 mod side;
 mod tables;
@@ -96,7 +96,7 @@ async fn sqlite(file: &Path) -> Result<SqliteConnection> {
 ///
 /// # Errors
 /// [`LedgerError`] when one of the ledgers is in use or can't be opened, when the target already has records, or when
-/// the copy differs from the source. Nothing is copied then.
+/// the copy differs from the source. After an error, the target has no copied records.
 pub async fn copy(from: &Database, to: &Database) -> Result<Vec<CopiedTable>> {
     if from == to {
         return Err(not_copied(to, "the source and the target are the same ledger"));

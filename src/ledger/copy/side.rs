@@ -91,8 +91,8 @@ impl Side<'_> {
         }
     }
 
-    /// Removes the rows that a table of an empty ledger has: those that opening the ledger created, and the sums that
-    /// triggers counted.
+    /// Removes the rows that a table has before it is filled: those that were created when the ledger was opened, and
+    /// the sums that triggers counted.
     pub(super) async fn clear(&mut self, table: &Table) -> sqlx::Result<()> {
         self.execute(&format!("DELETE FROM {}", table.name)).await
     }

@@ -1,8 +1,8 @@
 //! The connections to the database: the pools, which are replaced after each outage, and the lease.
 //!
-//! One task, the keeper, renews the lease over a connection of its own. An attempt that fails because of its connection
-//! wakes the keeper, which reconnects, renews the lease, and then replaces the pools. Meanwhile the queries and updates
-//! of the workflows wait, so no file is published, deleted or retired, and no task ends.
+//! One task, the keeper, renews the lease over a connection of its own. A query or update that fails because of its
+//! connection wakes the keeper, which reconnects, renews the lease, and then replaces the pools. Meanwhile the queries
+//! and updates of the workflows wait, so no file is published, deleted or retired, and no task ends.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +36,7 @@ pub(super) fn now() -> Duration {
 enum State {
     There(Pools),
     Away(Arc<Outage>),
-    /// Another process has the ledger, or this process has closed it.
+    /// Another process has taken over the ledger, or this process has closed the ledger.
     Ended(LedgerError),
 }
 

@@ -1,8 +1,8 @@
 //! Queries for due deliveries, and the correction of due times when the clock is set back.
 //!
-//! Due times are stored as time of day. A person, NTP, or a host that starts without a clock may set the clock back,
-//! and deliveries would then be due late by the length of this step. So a query for due deliveries detects the step and
-//! moves future due times earlier by the same amount. A step forward only ends waits early, which is harmless.
+//! Due times are stored as time of day. If a person, NTP, or a host that starts without a clock sets the clock back,
+//! deliveries would be due late by the same amount. So a query for due deliveries detects such a step and moves future
+//! due times earlier by that amount. A step forward is harmless, because it merely ends waits early.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -12,7 +12,7 @@ use crate::backoff::LONGEST_WAIT;
 use crate::names::{DirectoryName, VesselName};
 use crate::records::{Delivery, DeliveryId, Origin, PlaceNumber};
 
-/// Steps back of the clock are ignored up to this number of milliseconds.
+/// Number of milliseconds up to which a step back of the clock is ignored.
 const SMALL_STEP: i64 = 100;
 
 /// The columns of a delivery and its version, which [`delivery`] reads.

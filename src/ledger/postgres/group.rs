@@ -2,8 +2,8 @@
 //!
 //! A transaction costs some round trips to the database and a flush of the database's log. So one task writes for all
 //! callers, as with SQLite: it takes the updates that have arrived, runs one statement per kind of update, commits, and
-//! answers the callers. A caller that is cancelled withdraws its update, unless the task has already taken it; then the
-//! update may still be applied.
+//! answers the callers. A cancelled caller withdraws its update, but an update that the task has already taken may
+//! still be applied.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -46,8 +46,8 @@ pub(super) enum Entry {
 struct Waiting {
     entry: Entry,
     id: i64,
-    /// The amount to be added to the delivery's cost if its state allows the update. It is not part of `entry`, because
-    /// updates with equal entries share a statement.
+    /// The amount to be added to the delivery's cost if the update is applied. Kept apart from `entry`, because updates
+    /// with equal entries share a statement.
     cost: Option<DeliveryCost>,
     /// The work that the update belongs to.
     work: Option<Arc<Lease>>,
@@ -94,7 +94,7 @@ async fn write(
 ) {
     let mut group = Vec::new();
     while waiting.recv_many(&mut group, MOST).await > 0 {
-        // A cancelled caller may have made a newer update of the delivery since, so its older update is dropped.
+        // A cancelled caller may have made a newer update of the delivery meanwhile, so its older update is dropped.
         group.retain(|one| !one.answer.is_closed());
         group.sort_by(|a, b| a.entry.cmp(&b.entry));
         let made = make_all(&connections, clock.now_ms(), &listeners, &group).await;
@@ -189,7 +189,7 @@ async fn make_alike(
 ) -> Result<HashSet<i64>> {
     let statement = match entry {
         Entry::State(state) => sqlx::query(
-            // A new attempt has copied nothing yet.
+            // A new attempt has not copied from another file yet, so `made_from` and `saved_bytes` are cleared.
             "UPDATE delivery SET state = $2, touched = true, parked = false,
                  made_from = CASE WHEN $2 <> 'uploading' THEN made_from END,
                  saved_bytes = CASE WHEN $2 <> 'uploading' THEN saved_bytes END

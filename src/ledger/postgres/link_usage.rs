@@ -17,9 +17,8 @@ use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay, WayOf};
 const KEPT_DAYS: i64 = 400;
 
 /// Removes the rows that are more than `$2` days older than the day `$1`, but keeps the newest `$2` days that have
-/// rows. To find the newest days, PostgreSQL must count days. It does so only if there are rows of that age, because
-/// the `+ 0` prevents an index lookup by the second condition; for such a lookup, PostgreSQL would always count the
-/// days.
+/// rows. The `+ 0` prevents an index lookup by the second condition, so that PostgreSQL counts the newest days only if
+/// the first condition finds rows.
 macro_rules! old {
     ($table:literal) => {
         concat!(

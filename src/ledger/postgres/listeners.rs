@@ -112,8 +112,8 @@ impl Listeners {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// Records notices about complete files that are about to end as retired. Ignores other versions. Returns whether a
-    /// notice was recorded.
+    /// Records notices about files that are about to be retired. Skips versions that are not complete files or that no
+    /// vessel acknowledged. Returns whether a notice was recorded.
     pub(super) async fn note_retired(
         &self,
         transaction: &mut PgConnection,

@@ -79,8 +79,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Settings of every session.
 ///
-/// Because sorting is disabled, the planner prefers a full scan of an index in the requested order to an index that
-/// finds the rows. So statements that find few rows sort by `column + 0`.
+/// With sorting disabled, the planner scans a whole index that has the requested order, even where another index would
+/// find the few rows at once. So statements that find few rows sort by `column + 0`, an order that no index has.
 ///
 /// `jit` would compile every statement, because plans with disabled steps count as expensive. The TCP keepalives let
 /// the server end the sessions of a vanished client, so that their locks don't outlast the lease; see also
@@ -201,7 +201,7 @@ impl Postgres {
         let (connections, keeper) =
             Connections::start((servers, holder), (connection, options), lease, address.lease_time);
         let listeners = Listeners::default();
-        // The clock may have been ahead when the ledger was last open, so future due times are limited.
+        // The clock may have been ahead when the ledger was last open, so due times far in the future are moved back.
         let now = clock.now_ms();
         let core = Core {
             shares: Shares::start(&connections),

@@ -16,8 +16,8 @@ use crate::records::{Delivery, DeliveryId, HeldVersion, NewVersion, Verified, Ve
 /// Number of acknowledgements per transaction.
 const STEP: usize = 2048;
 
-/// The query for files with the same content, by two conditions. Without `OFFSET 0`, the planner may start with all
-/// acknowledged deliveries.
+/// The query for files with the same content. `$indexed` is a condition that has an index, `$other` another condition.
+/// Without `OFFSET 0`, the planner may start with all acknowledged deliveries.
 macro_rules! copies {
     ($indexed:literal, $other:literal) => {
         concat!(

@@ -51,8 +51,8 @@ macro_rules! piece {
     };
 }
 
-/// The open deliveries of a queue after a place. `$6` is the latest due time of deliveries without a rank, and `$14` is
-/// the rank of the place.
+/// The open deliveries that follow a given position in a queue. `$6` is the latest due time of deliveries without a
+/// rank, and `$14` is the rank at the position.
 macro_rules! queue {
     ($queue:literal, $after:literal, $order:literal) => {
         piece!(
@@ -68,7 +68,7 @@ macro_rules! queue {
     };
 }
 
-/// The failed deliveries after a place, ordered by the time of the next attempt.
+/// The failed deliveries that follow a given position, ordered by the time of the next attempt.
 macro_rules! failed {
     ($parked:literal) => {
         piece!(

@@ -23,7 +23,8 @@ pub(super) async fn is_unsettled(store: &Postgres, directory: &DirectoryName) ->
     unsettled.await
 }
 
-/// Moves the deliveries of `versions` to the queue of their directory.
+/// Moves the deliveries of `versions` to the directory's own queue, or to the shared queue if the directory has none
+/// (`ordering` is null).
 pub(super) async fn requeue(transaction: &mut PgConnection, directory: &DirectoryName, versions: &[i64]) -> Result<()> {
     sqlx::query(concat!(
         "UPDATE delivery d SET queue = CASE WHEN q.ordering IS NOT NULL THEN q.directory END,
@@ -41,7 +42,8 @@ pub(super) async fn requeue(transaction: &mut PgConnection, directory: &Director
     Ok(())
 }
 
-/// Records that all deliveries of a directory are in its queue.
+/// Records that [`requeue`] has moved all deliveries of a directory. Deletes the queue of a directory that uses the
+/// shared queue now.
 pub(super) async fn settled(store: &Postgres, directory: &DirectoryName) -> Result<()> {
     let settled = store.lasting(|pools| async move {
         let mut write = pools.begin().await?;

@@ -1,5 +1,5 @@
-//! Adjusts the open deliveries of a directory to the vessels that take the directory now, and to its current places on
-//! these vessels.
+//! Adjusts the deliveries of a directory to the vessels that take the directory now, and to its current places on these
+//! vessels.
 //!
 //! A directory may hold a million files, each with deliveries to hundreds of vessels. So each transaction handles a
 //! limited number of paths, in the order of their keys.

@@ -313,7 +313,7 @@ impl Shores for Postgres {
     }
 }
 
-/// Whether a shore goes on to serve what it announced.
+/// Whether a shore still serves the work that it has announced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Serves {
     AsBefore,

@@ -1,5 +1,5 @@
 //! Records, queries and deletes the signatures of delivered files. A signature is needed as long as its version is the
-//! last one that some vessel acknowledged.
+//! last version of the path that some vessel acknowledged.
 
 use sqlx::postgres::PgRow;
 
@@ -12,7 +12,7 @@ use crate::records::{HeldVersion, Version};
 use crate::signature::Signature;
 
 /// Records the signature of a version, and its sample blocks, by which [`similar`] finds the version. Deletes the
-/// signature of an earlier version of the path unless that version is the last one that some vessel acknowledged.
+/// signatures of earlier versions of the path, but keeps those of the versions that some vessel acknowledged last.
 pub(super) async fn enter(store: &Postgres, version: &Version, signature: &Signature) -> Result<()> {
     let (outline, samples) = (signature.to_bytes(), signature.samples());
     let entered = store.lasting(|pools| {

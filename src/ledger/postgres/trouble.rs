@@ -37,7 +37,7 @@ pub(super) fn meaning(error: &Error) -> Trouble {
             // The server is stopping or starting, closed the session, has too many sessions or too little memory, or
             // reports an I/O error.
             "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53000" | "53200" | "53300" | "58030" => Trouble::Away,
-            // A user of the server cancelled the statement; it may be repeated.
+            // A user of the server cancelled the statement, so the attempt may be repeated.
             "57014" => Trouble::Conflict,
             code if code.starts_with("08") => Trouble::Away,
             _ => Trouble::Lasting,
@@ -68,7 +68,7 @@ pub(super) fn text_of(error: &Error) -> String {
     }
 }
 
-/// Returns what an operator can do about an error that occurred when the ledger was opened.
+/// Returns the remedy for an error that occurred when the ledger was opened.
 pub(super) fn remedy(error: &Error) -> &'static str {
     match code_of(error).as_deref().unwrap_or_default() {
         code if code.starts_with("28") => {
@@ -76,7 +76,7 @@ pub(super) fn remedy(error: &Error) -> &'static str {
              pg_hba.conf on the server"
         }
         "3D000" => "create the database: createdb --owner USER --encoding UTF8 --template template0 NAME",
-        "42501" => "make the user of Database the owner of the database: ALTER DATABASE name OWNER TO user",
+        "42501" => "make the user of Database the owner of the database: ALTER DATABASE NAME OWNER TO USER",
         "53300" => "raise max_connections of the server; contentmonster needs 6 connections",
         "25006" | "53100" => "name the primary server in Database, and check the free space of its disk",
         _ => match error {

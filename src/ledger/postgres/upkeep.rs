@@ -210,7 +210,7 @@ async fn take_out_of_chains(transaction: &mut PgConnection, versions: &[i64]) ->
     Ok(())
 }
 
-/// Returns the version after which the next step begins; `None` if the step after `after` was the last one.
+/// Returns the version after which the next step begins; `None` if the step that began after `after` was the last one.
 async fn next_step(pools: &Pools, after: VersionId) -> Result<Option<VersionId>> {
     let next = after.0.saturating_add(STEP);
     let last: Option<i64> = sqlx::query_scalar("SELECT max(id) FROM version").fetch_one(&pools.readers).await?;

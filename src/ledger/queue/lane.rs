@@ -1,7 +1,7 @@
 //! Merges the index ranges of a lane in the order of the deliveries' places.
 //!
-//! A range may have been examined over a long distance without finding a wanted delivery. So the first delivery that
-//! was found in any range is the lane's next one only if all other ranges have been examined up to its place.
+//! Some ranges may have been examined further than others. So the first delivery that was found in any range is the
+//! lane's next delivery only if all other ranges have been examined up to its place.
 
 use std::collections::VecDeque;
 
@@ -32,9 +32,9 @@ pub(super) struct Range {
 pub(super) enum Next {
     /// This delivery.
     Found(Found),
-    /// The next delivery is unknown until the range with this index was examined further.
+    /// The next delivery is unknown until the range with this index is examined further.
     Unknown(usize),
-    /// There is none: the lane is at its end.
+    /// There is no next delivery: the lane is at its end.
     End,
 }
 

@@ -2,8 +2,8 @@
 //! turns.
 //!
 //! Ranges are examined in pieces. If only one lane of a stage is open, a piece returns only the deliveries that match
-//! the filter. While several lanes take turns, it also returns the other deliveries, because each of them counts as a
-//! turn.
+//! the filter. While several lanes take turns, a piece also returns the other deliveries, because each of them counts
+//! as a turn.
 
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ impl Walk {
         let begin = from.cloned().unwrap_or_default();
         let passed = begin.clone();
         let (lanes, since) = (Vec::new(), Instant::now());
-        // The first pieces are small, because mostly all deliveries match the filter.
+        // The first pieces are small, because usually all deliveries match the filter.
         let (round, examined) = (most, 0);
         let (stage, turn) = (begin.stage, begin.turn);
         let mut walk =

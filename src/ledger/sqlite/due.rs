@@ -2,7 +2,7 @@
 //!
 //! Due times are stored as time of day. A person, NTP, or a host that starts without a clock may set the clock back,
 //! and deliveries would then be due late by the length of this step. So a query for due deliveries detects the step and
-//! moves future due times earlier by the same amount. A step forward only ends waits early, which is harmless.
+//! moves future due times earlier by the same amount. A step forward is harmless, because it merely ends waits early.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};

@@ -1,5 +1,5 @@
-//! Implements [`Shores`] in SQLite's SQL. A ledger file has one shore, but a copy of a ledger in PostgreSQL may contain
-//! records of several shores.
+//! Implements [`Shores`] in SQLite's SQL. A ledger file has one shore, but a file that was copied from a ledger in
+//! PostgreSQL may contain records of several shores.
 
 use async_trait::async_trait;
 use sqlx::Row;

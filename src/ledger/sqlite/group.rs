@@ -2,8 +2,8 @@
 //!
 //! A transaction costs far more than the updates in it, and hundreds of deliveries make updates at the same time. So
 //! one task writes for all callers: it takes the updates that have arrived, runs one statement per kind of update,
-//! commits, and answers the callers. The task never waits for a group to fill. A caller that is cancelled withdraws its
-//! update, unless the task has already taken it; then the update may still be applied.
+//! commits, and answers the callers. The task never waits for a group to fill. A cancelled caller withdraws its update,
+//! but an update that the task has already taken may still be applied.
 
 use std::collections::HashSet;
 
@@ -43,8 +43,8 @@ pub(super) enum Entry {
 struct Waiting {
     entry: Entry,
     id: i64,
-    /// The amount to be added to the delivery's cost if its state allows the update. It is not part of `entry`, because
-    /// updates with equal entries share a statement.
+    /// The amount to be added to the delivery's cost if the update is applied. Kept apart from `entry`, because updates
+    /// with equal entries share a statement.
     cost: Option<DeliveryCost>,
     answer: oneshot::Sender<Result<bool>>,
 }
@@ -127,7 +127,7 @@ async fn make_alike(
 ) -> Result<HashSet<i64>> {
     let statement = match entry {
         Entry::State(state) => sqlx::query(
-            // A new attempt has copied nothing yet.
+            // A new attempt has not copied from another file yet, so `made_from` and `saved_bytes` are cleared.
             "UPDATE delivery SET state = ?2, touched = 1, parked = 0, made_from = iif(?2 = 'uploading', NULL, made_from),
                  saved_bytes = iif(?2 = 'uploading', NULL, saved_bytes)
              WHERE id IN (SELECT value FROM json_each(?1)) AND state NOT IN ('acknowledged', 'superseded') RETURNING id",

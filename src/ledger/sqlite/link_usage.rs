@@ -16,8 +16,8 @@ use crate::records::{DeliveryCost, DeliveryId, LinkBytes, UtcDay, WayOf};
 const KEPT_DAYS: i64 = 400;
 
 /// Removes the rows that are more than `?2` days older than the day `?1`, but keeps the newest `?2` days that have
-/// rows. To find the newest days, SQLite must count days. It does so only if there are rows of that age, because the
-/// `+` prevents an index lookup by the second condition; for such a lookup, SQLite would always count the days.
+/// rows. The `+` prevents an index lookup by the second condition, so that SQLite counts the newest days only if the
+/// first condition finds rows.
 macro_rules! old {
     ($table:literal) => {
         concat!(

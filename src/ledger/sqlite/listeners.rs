@@ -107,8 +107,8 @@ impl Listeners {
         Ok(noted.rows_affected() > 0)
     }
 
-    /// Records notices about complete files that are about to end as retired. `versions` is a JSON array of version
-    /// numbers; other versions are ignored. Returns whether a notice was recorded.
+    /// Records notices about files that are about to be retired. `versions` is a JSON array of version numbers. Skips
+    /// versions that are not complete files or that no vessel acknowledged. Returns whether a notice was recorded.
     pub(super) async fn note_retired(
         &self,
         transaction: &mut Transaction<'_, Db>,

@@ -58,8 +58,8 @@ type Result<T> = std::result::Result<T, LedgerError>;
 #[derive(Clone)]
 struct Readers(SqlitePool);
 
-/// Maximum time for which a caller waits for a connection of a pool. The pool's default of 30 s would stop the daemon
-/// on a slow disk or during the reconciliation of a very large directory.
+/// Maximum time for which a caller waits for a connection of a pool. A longer wait is an error, which stops the daemon,
+/// and sqlx's default of 30 s is too short for a slow disk or for the reconciliation of a very large directory.
 const LONGEST_QUEUE: Duration = Duration::from_secs(600);
 
 /// Number of rows that the thread of a connection buffers. With fewer rows, a query for a batch would need several
@@ -106,7 +106,7 @@ impl Sqlite {
             false => pool(2).connect_with(options.read_only(true)).await.map_err(failed)?,
         };
         let instance = instance(&writer).await?;
-        // The clock may have been ahead when the ledger was last open, so future due times are limited.
+        // The clock may have been ahead when the ledger was last open, so due times far in the future are moved back.
         let now = clock.now_ms();
         due::move_back(&writer, now, 0).await?;
         let latest = tokio::sync::Mutex::new(now);

@@ -45,8 +45,8 @@ macro_rules! piece {
     };
 }
 
-/// The open deliveries of a queue after a place, read from the index `$index`. `?6` is the latest due time of
-/// deliveries without a rank, and `?13` is the rank of the place.
+/// The open deliveries that follow a given position in a queue, read from the index `$index`. `?6` is the latest due
+/// time of deliveries without a rank, and `?13` is the rank at the position.
 macro_rules! queue {
     ($index:literal, $queue:literal, $after:literal, $order:literal) => {
         piece!(
@@ -64,7 +64,7 @@ macro_rules! queue {
     };
 }
 
-/// The failed deliveries after a place, ordered by the time of the next attempt.
+/// The failed deliveries that follow a given position, ordered by the time of the next attempt.
 macro_rules! failed {
     ($parked:literal) => {
         piece!(

@@ -23,7 +23,8 @@ pub(super) async fn is_unsettled(writer: &SqlitePool, directory: &DirectoryName)
     Ok(unsettled > 0)
 }
 
-/// Moves the deliveries of `versions`, a JSON array of numbers, to the queue of their directory.
+/// Moves the deliveries of `versions`, a JSON array of numbers, to the directory's own queue, or to the shared queue if
+/// the directory has none (`ordering` is null).
 pub(super) async fn requeue(
     transaction: &mut Transaction<'_, Db>,
     directory: &DirectoryName,
@@ -46,7 +47,8 @@ pub(super) async fn requeue(
     Ok(())
 }
 
-/// Records that all deliveries of a directory are in its queue.
+/// Records that [`requeue`] has moved all deliveries of a directory. Deletes the queue of a directory that uses the
+/// shared queue now.
 pub(super) async fn settled(writer: &SqlitePool, directory: &DirectoryName) -> Result<()> {
     let mut transaction = writer.begin().await?;
     for statement in [

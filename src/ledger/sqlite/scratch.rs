@@ -84,7 +84,7 @@ fn copy(file: &Path) -> io::Result<(TempDir, PathBuf, Looks)> {
             return Ok((place, copied, before));
         }
     }
-    Err(io::Error::other("the ledger keeps changing while it is copied; stop the daemon for a moment"))
+    Err(io::Error::other("the ledger keeps changing while it is copied; stop the daemon, then try again"))
 }
 
 fn with_suffix(file: &Path, suffix: &str) -> PathBuf {

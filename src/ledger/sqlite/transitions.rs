@@ -148,7 +148,7 @@ pub(super) async fn supersede<'a>(
     for row in held {
         let (at, id): (i64, i64) = (row.try_get("at")?, row.try_get("id")?);
         let new = usize::try_from(at).ok().and_then(|at| versions.get(at));
-        // The entry was moved away from this path, but the path has another version since.
+        // The entry was moved away from this path, but the path already holds another version, which stays.
         let is_other = new.is_some_and(|new| new.kind == VersionKind::Gone && new.origin.is_some_and(|it| it.0 != id));
         if is_other || row.try_get("stays")? {
             stay.insert(at);
@@ -250,8 +250,8 @@ macro_rules! is_complete {
     };
 }
 
-/// After `deliveries` (a JSON array of their numbers) were acknowledged or have expired, marks their versions as
-/// complete if all conditions are met. A complete `gone` version ends as retired.
+/// Marks the versions of `deliveries` (a JSON array of numbers), which were just acknowledged or have just expired, as
+/// complete if `is_complete` is true for them. A complete `gone` version ends as retired.
 pub(super) async fn settle(transaction: &mut Transaction<'_, Sqlite>, deliveries: &str, now: i64) -> Result<()> {
     let settle = concat!(
         "UPDATE version AS v SET complete = 1, ended_at = iif(kind = 'gone', ?2, NULL),

@@ -2,8 +2,8 @@
 //! older program can use the copy.
 //!
 //! The copy is beside the ledger. Its name is that of the ledger with `.schema-` and the number of the ledger's newest
-//! migration. A copy of the same schema from an earlier upgrade is replaced, because the ledger has had this schema
-//! again since then, so the new copy has a newer state. A new ledger is not copied.
+//! migration. A copy of the same schema is from an earlier upgrade, so it is replaced by a copy of the present state. A
+//! new ledger is not copied.
 
 use std::ffi::OsString;
 use std::io;
@@ -86,7 +86,9 @@ async fn copy(file: &Path, schema: i64, writer: &SqlitePool) -> Result<()> {
     let free = free_bytes(directory).map_err(|e| failed(e.to_string()))?;
     if let Some(short) = (size + SPARE).checked_sub(free).filter(|short| *short > 0) {
         let (size, free, short) = (BinaryBytes(size), BinaryBytes(free), BinaryBytes(short));
-        return Err(failed(format!("the copy needs {size} and {free} are free; free at least {short} more")));
+        return Err(failed(format!(
+            "the copy needs {size}, the upgrade itself 16 MiB, and only {free} are free; free at least {short} more"
+        )));
     }
     tracing::info!(
         copy = %to.display(), bytes = size, schema,

@@ -193,7 +193,7 @@ async fn take_out_of_chains(transaction: &mut Transaction<'_, Db>, versions: &st
     Ok(())
 }
 
-/// Returns the version after which the next step begins; `None` if the step after `after` was the last one.
+/// Returns the version after which the next step begins; `None` if the step that began after `after` was the last one.
 async fn next_step(readers: &SqlitePool, after: VersionId) -> Result<Option<VersionId>> {
     let next = after.0.saturating_add(STEP);
     let last: Option<i64> = sqlx::query_scalar("SELECT max(id) FROM version").fetch_one(readers).await?;

@@ -50,8 +50,8 @@ impl Copied {
     fn begin(dirs: &ProcessedDir<'_>) -> Result<Self, DiskError> {
         let name = OsString::from(format!("{COPYING}{:016x}.tmp", random()));
         let path = dirs.processed.join(&name);
-        let failed = |errno| DiskError::io("make", &path, errno);
-        let directory = dirs.to.try_clone().map_err(|error| DiskError::io("make", &path, error))?;
+        let failed = |errno| DiskError::io("create", &path, errno);
+        let directory = dirs.to.try_clone().map_err(|error| DiskError::io("create", &path, error))?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = openat(&directory, &name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
         // The lock fails on a file system without locks. This is safe: `sweep` cannot lock the file there either, and
@@ -132,11 +132,11 @@ pub(super) fn make(
     Ok((still && source.stamp()? == *stamp).then_some(copied))
 }
 
-/// Cleans up after a crash during a retirement, in a directory and, if `recursive`, in those below it. Call it once
-/// before the directory is scanned.
+/// Cleans up after a crash during a retirement. Call it once, before the directory is first scanned.
 ///
-/// Removes unfinished copies from `processed/`. If a source was renamed for its removal but not removed, restores its
-/// name; the next scan and retirement determine whether it is the delivered version.
+/// Removes unfinished copies directly in `processed/`, not in its subdirectories. If a source in the directory was
+/// renamed for its removal but not removed, restores its name, with `recursive` also in subdirectories. The next scan
+/// and retirement determine whether the source is the delivered version.
 ///
 /// # Errors
 /// When the directory can't be listed, or the disk fails. A missing `processed/` is not an error.

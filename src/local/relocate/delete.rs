@@ -2,7 +2,7 @@
 //!
 //! Another program may replace a file between a check and its removal. So the file is first renamed to a hidden name
 //! that only this program uses. It is then checked again, and moved back if it is not the right file. If a crash leaves
-//! a file under the hidden name, the next call with the same file handles it.
+//! a file under the hidden name, the next call for the same path deletes the file or moves it back.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -123,7 +123,7 @@ fn expire_one(location: &Path, path: &RelPath, stamp: &FileStamp, until: i64) ->
     if changed.is_ok_and(|seconds| seconds.saturating_mul(1000) > until) {
         return Ok(Expired::Later);
     }
-    // The inode is not compared, because a copy on another disk has another one.
+    // The inode is not compared, because a copy on another disk has another inode.
     let is_it = |found: &FileStamp| {
         (found.size, found.mtime, found.mtime_nanos) == (stamp.size, stamp.mtime, stamp.mtime_nanos)
     };

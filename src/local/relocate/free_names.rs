@@ -14,9 +14,8 @@ use crate::root::is_absent;
 /// The longest file name, in bytes, on all common file systems.
 const NAME_MAX: usize = 255;
 
-/// Returns a number that makes the name of a path free in a directory, see [`numbered`]. Needs few checks even if many
-/// numbers are taken: doubles the number until one is free, then bisects. If lower numbers are free too, it may return
-/// any free one.
+/// Returns a number, not always the lowest, that makes the name of a path free in a directory (see [`numbered`]).
+/// Doubles the number until the name is free, then bisects, to need few checks even if many numbers are taken.
 pub(super) fn free_number(directory: &OwnedFd, path: &RelPath) -> rustix::io::Result<u64> {
     let taken = |number| is_taken(directory, numbered(path, number).file_name());
     let (mut low, mut high) = (0, 0);
@@ -51,7 +50,7 @@ pub(super) fn numbered(path: &RelPath, number: u64) -> RelPath {
     RelPath::new(bytes).expect("a valid path stays valid with a number at its end")
 }
 
-/// Returns the name of a source that is about to be removed. It contains the original name, truncated to fit.
+/// Returns the hidden name for a source that is about to be removed: a prefix and the original name, truncated to fit.
 pub(super) fn leaving_name(path: &RelPath) -> OsString {
     let name = path.file_name().as_bytes();
     let keep = name.len().min(NAME_MAX - LEAVING.len());

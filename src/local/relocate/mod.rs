@@ -60,6 +60,6 @@ pub enum Retired {
     SourceChanged,
     /// The source is open for writing; it stays in place.
     InUse,
-    /// The file stays in place for at least this long, because it has not been unchanged for long enough.
+    /// The file stays in place for at least this long, because it changed too recently.
     NotYet(Duration),
 }

@@ -40,7 +40,7 @@ fn rename(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> rustix::
     renameat_with(from, name, to, new, RenameFlags::NOREPLACE)
 }
 
-/// Moves a file to a name that only this program uses. Other programs may change the old name meanwhile.
+/// Moves a file to a name that only this program uses. Other programs may replace the file at the old name meanwhile.
 pub(super) fn move_to_ours(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> Result<(), Taken> {
     match rename(&from, name, &to, new) {
         Err(errno) if unsupported(errno) => Ok(check_then_rename(from, name, to, new)?),
@@ -65,8 +65,8 @@ fn check_then_rename(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) 
     }
 }
 
-/// Creates a hard link under the new name, then removes the old name. Safe only if no other program changes the old
-/// name. On file systems without hard links, falls back to check and rename.
+/// Creates a hard link under the new name, then removes the old name. Safe only if no other program replaces the file
+/// at the old name. On file systems without hard links, falls back to [`check_then_rename`].
 fn link_then_unlink(from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> rustix::io::Result<()> {
     match linkat(&from, name, &to, new, AtFlags::empty()) {
         Ok(()) => unlinkat(from, name, AtFlags::empty()),

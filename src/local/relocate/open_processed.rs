@@ -39,7 +39,7 @@ pub(super) fn open_ours(location: &OwnedFd, path: &Path, name: &str, make: bool)
     let to = match opened {
         Err(Errno::NOENT) if !make => return Ok(None),
         Err(Errno::LOOP | Errno::NOTDIR) => open_link(location, name, processed)?,
-        opened => opened.map_err(failed("make"))?,
+        opened => opened.map_err(failed("open or create"))?,
     };
     // If `processed` were the location itself, each source would be found in `processed/` already, and removed.
     let (above, own) =

@@ -32,13 +32,13 @@ impl<'a> ProcessedDir<'a> {
         Self::open_as(location, path, PROCESSED)
     }
 
-    /// Opens both directories like [`ProcessedDir::open`], where `name` is the name of the target directory.
+    /// Opens both directories like [`ProcessedDir::open`], but with the directory `name` instead of `processed`.
     pub(super) fn open_as(location: &'a Path, path: &RelPath, name: &str) -> Result<Option<Self>, DiskError> {
         let top = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let mut from = open_readable(location)?;
         let processed = location.join(name);
         let opened = open_ours(&from, location, name, true)?;
-        let mut to = opened.ok_or_else(|| DiskError::io("make", &processed, Errno::NOENT))?;
+        let mut to = opened.ok_or_else(|| DiskError::io("create", &processed, Errno::NOENT))?;
         let mut above = processed.clone();
         let parents = path.as_path().parent().into_iter().flat_map(Path::iter);
         for name in parents {
@@ -50,7 +50,7 @@ impl<'a> ProcessedDir<'a> {
                 Errno::NOTDIR | Errno::EXIST | Errno::LOOP => {
                     DiskError::Processed { path: above.join(name), why: "it is not a directory" }
                 }
-                errno => DiskError::io("make", &above.join(name), errno),
+                errno => DiskError::io("open or create", &above.join(name), errno),
             })?;
             above.push(name);
         }

@@ -248,7 +248,7 @@ impl Retirement<'_> {
         Ok(Retired::SourceChanged)
     }
 
-    /// Removes the source once `processed/` has its bytes, unless another file has taken the source's name.
+    /// Removes the source, whose bytes are now in `processed/`, unless another file has taken the source's name.
     ///
     /// First renames the source to a name that only this program uses, and checks it there. If the program crashes
     /// between the rename and the removal, [`sweep`](super::sweep) restores the source.
@@ -299,7 +299,7 @@ impl Retirement<'_> {
                     return self.remove_source(Retired::Moved(target), source);
                 }
                 Err(Taken::Taken) => {}
-                Err(Taken::Failed(errno)) => return Err(DiskError::io("make", &self.dirs.target(&target), errno)),
+                Err(Taken::Failed(errno)) => return Err(DiskError::io("create", &self.dirs.target(&target), errno)),
             }
         }
         Err(self.failed("retire", Errno::EXIST))

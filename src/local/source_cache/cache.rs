@@ -2,8 +2,8 @@
 //! needed furthest in the future.
 //!
 //! Evicting the least recently used block would be wrong. Readers move forward, so the next reader is about to read
-//! exactly that block, and a cache that is slightly too small would never have a hit. This module only keeps records in
-//! memory; it accesses no files.
+//! exactly that block, and a cache that is slightly too small would never have a hit. This module works in memory only;
+//! it accesses no files.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ pub(super) type SourceId = u64;
 /// The identity of a block: its source, and its index in that source.
 pub(super) type BlockId = (SourceId, u64);
 
-/// Approximate memory that a cached block needs besides its bytes. Most of it is the entry of the block's source. That
-/// entry is counted for every block, because a small file has only one block.
+/// Approximate memory in bytes that a cached block needs besides its content. Most of this memory is the entry of the
+/// block's source, which is counted for every block, because a small file has only one block.
 const OVERHEAD: u64 = 1024;
 
 /// A block that is overdue by more than this many microseconds counts as no longer needed.
@@ -26,8 +26,8 @@ pub(super) type Due = u64;
 /// No reader needs the block any more.
 pub(super) const NEVER: Due = Due::MAX;
 
-/// Eviction rank. The block of the largest rank is evicted first; if every block is still needed, overdue blocks are
-/// evicted before it. The number makes ranks with the same due time unique.
+/// Eviction rank: the due time, and a number that makes ranks with the same due time unique. The block with the largest
+/// rank is evicted first; if every block is still needed, overdue blocks are evicted before that block.
 type Rank = (Due, u64);
 
 struct Held {

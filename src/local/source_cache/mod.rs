@@ -41,7 +41,8 @@ pub use source::Source;
 /// Block size in bytes; only the last block of a file may be shorter. Large enough to be worth a thread switch, small
 /// enough to cache many files at once.
 pub const BLOCK: u64 = 512 << 10;
-/// A file is cached at intake, before a reader requests it, if it has at most the cache size divided by this number.
+/// A file is cached at intake, before a reader requests it, if its size is at most the cache size divided by this
+/// number.
 const AHEAD_DIVISOR: u64 = 4;
 
 /// Cache of the sources that are being sent. Clones are cheap and share one cache.
@@ -109,8 +110,7 @@ impl SourceCache {
     }
 
     /// Caches the blocks of a small file that was just read at intake, for `readers` readers. Uses only space that no
-    /// other source needs. So if there are a thousand files, the first ones stay cached. The first ones are also sent
-    /// first.
+    /// other source needs, so that of many files the first ones stay cached, because these are also sent first.
     pub(super) fn put_by(
         &self,
         location: &Path,
@@ -135,7 +135,7 @@ impl SourceCache {
 
     /// Records the digest of a file that was read outside the cache. Drops the file's cached blocks, because the file
     /// may have changed although its metadata did not. If the version has no digest yet, uploads of the version are
-    /// verified against `digest`. If the version already has a different digest, it is read anew.
+    /// verified against `digest`. If the version already has a different digest, the next open reads the file again.
     pub(super) fn rehashed(&self, location: &Path, path: &RelPath, stamp: FileStamp, follow: bool, digest: &Digest) {
         let identity = Identity { location: location.into(), path: path.clone(), stamp, follow };
         let mut table = self.table();

@@ -148,7 +148,7 @@ impl Source {
     /// advances.
     async fn wait(&self, patience: impl Fn() -> Duration) {
         loop {
-            // Registered before the check, so that no later progress is missed.
+            // The notification is registered before `patience` is called, so that no later progress is missed.
             let moved = self.0.moved.notified();
             let patience = patience();
             if patience.is_zero() || timeout(patience, moved).await.is_err() {

@@ -205,10 +205,9 @@ impl Table {
         }
     }
 
-    /// Returns the block of this source that would be evicted if block `index` were read. Returns `None` if no block or
-    /// a block of another source would be evicted. Also returns `None` if `index` is in memory or being read, and a
-    /// reader has passed it: that reader has already waited. The hasher does not count as such a reader, because it
-    /// reads ahead.
+    /// Returns the block of this source that would be evicted if block `index` were read; `None` if no block or a block
+    /// of another source would be evicted. Also returns `None` if `index` is in memory or being read, and a reader has
+    /// passed it, because that reader has already waited; the hasher does not count here, because it reads ahead.
     pub(super) fn pushes_out(&self, source: SourceId, index: u64) -> Option<u64> {
         let (owner, out) = self.cache.next_out(BLOCK, self.now())?;
         let comes_first =
@@ -217,7 +216,7 @@ impl Table {
         (owner == source && is_new()).then_some(out)
     }
 
-    /// Caches a block that was read, unless its source has neither readers nor announced readers any more.
+    /// Caches a block that was read, if its source still has readers or announced readers.
     pub(super) fn take(&mut self, source: SourceId, index: u64, bytes: Bytes) {
         let Some(entry) = self.entries.get(&source) else { return };
         if entry.readers.is_empty() && entry.expected == 0 {
@@ -266,7 +265,7 @@ impl Table {
     }
 
     /// Drops the entry of a source that has neither readers nor cached blocks. If the source was hashed, keeps the
-    /// entry for its digest until [`REMEMBERED`] newer ones follow.
+    /// entry for its digest until [`REMEMBERED`] newer entries follow.
     pub(super) fn tidy(&mut self, source: SourceId) {
         let Some(entry) = self.entries.get(&source) else { return };
         if !entry.readers.is_empty() || self.cache.holds_any(source) {

@@ -193,7 +193,7 @@ impl<'a> Here<'a> {
             "none" => Ok(AgentChoice::Nobody),
             "SSH_AUTH_SOCK" | "$SSH_AUTH_SOCK" | "${SSH_AUTH_SOCK}" => Ok(AgentChoice::Usual),
             text if text.starts_with('$') => Err(Diagnostic::new(
-                "no variable but SSH_AUTH_SOCK is expanded here",
+                "only the variable SSH_AUTH_SOCK is expanded here",
                 "write the path of the agent's socket",
             )),
             text => self.path(text).map(AgentChoice::At),

@@ -241,7 +241,7 @@ fn found_by(pattern: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     let no_glob = |why: &dyn std::fmt::Display| {
         Diagnostic::new(
             format!("invalid path `{}`: {why}", pattern.display()),
-            "expected a path, which may contain * and ?",
+            "expected a readable path, which may contain * and ?",
         )
     };
     let text = pattern.to_str().ok_or_else(|| no_glob(&"it is not UTF-8"))?;

@@ -199,7 +199,7 @@ pub struct HookStatus {
     pub failures: u64,
     /// The last failure; `null` if the last use succeeded.
     pub failing: Option<String>,
-    /// Since when its uses have failed.
+    /// When the first of the current run of failures happened; `null` if the last use succeeded.
     pub since: Option<Timestamp>,
 }
 

@@ -177,7 +177,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Returns the text for a program that does not run.
+    /// Returns the reason to show while the program does not run: this fact and, if known, why the vessel was away.
     pub(in crate::status) fn when_not_running(&self) -> String {
         let before = self.reason.as_ref().map(|why| format!("; when it last ran, the vessel was away: {why}"));
         format!("contentmonster is not running{}", before.unwrap_or_default())

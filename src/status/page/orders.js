@@ -96,7 +96,7 @@ export function ask({ title, words, verb, order, done, pausing }) {
 
 export const pause = (vessel) => ask({
   title: `Pause ${vessel}?`, verb: "Pause", pausing: true, order: { order: "pause", vessel }, done: `${vessel} is paused.`,
-  words: "Its files wait until it is resumed, also after a restart. Without a time, a person resumes it.",
+  words: "Its files wait until it is resumed, also after a restart. Without a time, it stays paused until a person resumes it.",
 });
 
 export const resume = (vessel) => ask({
@@ -106,7 +106,7 @@ export const resume = (vessel) => ask({
 
 export const retry = (vessel) => ask({
   title: `Retry ${vessel} now?`, verb: "Retry now", order: { order: "retry", vessel }, done: `${vessel} is retried now.`,
-  words: "Connects if it is away, and retries its parked and postponed files at once.",
+  words: "Connects to the vessel if it is away, and retries its parked and postponed files at once.",
 });
 
 export const retryFile = (entry) => ask({

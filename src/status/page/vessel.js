@@ -100,7 +100,7 @@ function showSpeed(view, speed) {
   say(view.speed.congestion, dash(path?.congestion_control, String));
   say(view.speed.trip, dash(path?.round_trip_ms, (value) => `${value.toFixed(1)} ms (shortest ${path.shortest_round_trip_ms.toFixed(1)} ms)`));
   say(view.speed.lost, dash(path?.resent_percent, (value) => `${value.toFixed(2)} % (${bytes(path.resent_bytes)})`));
-  say(view.speed.window, dash(path?.window_bytes, (value) => `${bytes(value)}, ${bytes(path.unanswered_bytes)} unanswered`));
+  say(view.speed.window, dash(path?.window_bytes, (value) => `${bytes(value)}, ${bytes(path.unanswered_bytes)} not acknowledged`));
   say(view.speed.limit, speed.rate_limit ? `${bytes(speed.rate_limit)}/s${speed.rate_limit_reached ? ", reached" : ", not reached"}` : "none");
   say(view.speed.cpu, `${Math.round(speed.cpu_percent ?? 0)} % of one processor`);
 }

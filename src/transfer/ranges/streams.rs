@@ -56,7 +56,7 @@ impl RangeMap {
     }
 
     /// Removes compressed parts from the map: the complete ones before `end`, and all unfinished ones. Their ranges
-    /// count as being uploaded until the caller passes the pieces to [`RangeMap::give`] without any bytes.
+    /// count as being uploaded until the caller makes them missing again with [`RangeMap::give`].
     pub(crate) fn withdraw_streams(&mut self, end: u64) -> Vec<(Piece, Stream)> {
         let later = self.streams.split_off(&end);
         let complete: Vec<Stream> = std::mem::replace(&mut self.streams, later).into_values().collect();

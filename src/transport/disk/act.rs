@@ -131,8 +131,8 @@ pub(super) fn set(at: &At<'_>, set: &Attrs) -> Done<()> {
     if !matches!(FileType::from_raw_mode(found.st_mode), FileType::RegularFile | FileType::Directory) {
         return Err(errno(Errno::LOOP));
     }
-    // This path refers to the open file even if another file has its name now. Using it requires no permission to read
-    // the file.
+    // This path refers to the open file even if another file has taken over its name. Using the path requires no
+    // permission to read the file.
     let opened = format!("/proc/self/fd/{}", opened.as_raw_fd());
     // The owner must be set first, because changing the owner clears mode bits.
     if let Some((user, group)) = set.owner {

@@ -1,6 +1,6 @@
-//! Records which threads of local targets were given up: the disk does not answer, or the connection to the target was
-//! closed. A system call can't be cancelled. Until the call returns, no further request is made to the target: the
-//! request could block as well, and it must not start before the first call has finished.
+//! Records which threads of local targets were given up, because the disk does not answer or the connection to the
+//! target was closed. A system call can't be cancelled, so the target gets no further request until the call returns:
+//! the request could block as well, and would run concurrently with the call.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -354,7 +354,7 @@ impl Disk {
 }
 
 /// Checks the target's directories periodically, so that a removed disk is noticed before it is needed. If the disk
-/// does not answer for long, marks the target as no longer usable, as a connection to a silent vessel is ended.
+/// does not answer for long, marks the target as no longer usable, just like a connection to a silent vessel.
 async fn watch(queue: Queue, patience: Duration, hung: Hung) {
     while !queue.end.over.is_cancelled() {
         tokio::time::sleep(LOOK).await;

@@ -51,7 +51,7 @@ impl Owners {
         }
     }
 
-    /// Returns whether a file has the same owner as files that this process creates there.
+    /// Returns whether a file has the same owner as files that this process creates on the same file system.
     pub(super) fn have(&self, found: &Metadata) -> bool {
         found.uid() == geteuid().as_raw() || self.noted().contains(&(found.dev(), found.uid()))
     }
@@ -91,7 +91,7 @@ impl MountRoots {
             let (_, identity) = look(path).map_err(|e| match e {
                 rustix::io::Errno::NOENT => away(
                     format!("{what} does not exist"),
-                    "mount its disk, or create it: with Transport = local contentmonster never creates it",
+                    "mount its disk, or create the directory: with Transport = local contentmonster never creates it",
                 ),
                 e => away(
                     format!("{what} can't be used: {e}"),

@@ -57,7 +57,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Entry>, &'static str> {
     };
     let fields: Vec<&[u8]> = fields.take(wanted).collect();
     if fields.len() < wanted {
-        return Err("ignored an incomplete line");
+        return Err("ignored an incomplete line; expected a host and a key");
     }
     let entry = str::from_utf8(&fields.join(&b' ')).ok().and_then(|line| line.parse().ok());
     entry.map(Some).ok_or("ignored an invalid line; expected a host and a key")

@@ -15,7 +15,7 @@
 //! - If a certificate is not acceptable, the bare key inside it is checked instead.
 //!
 //! This module is stricter than OpenSSH in three ways: a key revoked for the plain `host` is also revoked for
-//! `[host]:port` (`ssh` does not check this once it knows the port, and ignores it with
+//! `[host]:port` (`ssh` does not check this if a line matches `[host]:port`, and ignores it with
 //! `StrictHostKeyChecking=accept-new`); a certificate must name the host (for OpenSSH 9.2, an empty list of principals
 //! means "any host"); and a certificate signed with SHA-1 or DSA is rejected regardless of `CASignatureAlgorithms`.
 

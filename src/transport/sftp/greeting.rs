@@ -30,7 +30,7 @@ pub struct Greeting {
 pub struct EarlyReply(Pending);
 
 /// Returns the requests that are sent together with our SSH_FXP_INIT if the round-trip time is long. A server that does
-/// not know the extension for limits rejects this request as unsupported.
+/// not know the extension for limits rejects the request for limits as unsupported.
 pub(super) fn early(round_trip: Duration) -> Early {
     let fields = |text: &[u8]| {
         let mut fields = BytesMut::new();

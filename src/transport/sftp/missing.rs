@@ -23,7 +23,8 @@ impl Sftp {
         if answer.as_ref().is_err_and(SftpError::is_not_found) {
             return answer;
         }
-        // Boxed, because otherwise the future of every query would reserve memory for this step, which happens once.
+        // Boxed, because otherwise the future of every query would reserve memory for this step, which runs only once
+        // per session.
         let words = self.missing.0.get_or_try_init(|| Box::pin(self.ask_for_nothing())).await?;
         if words.contains(&without_path(message, path)) {
             return Err(SftpError::Status { code: NO_SUCH_FILE, message: String::new() });

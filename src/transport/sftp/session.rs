@@ -42,7 +42,7 @@ impl Session {
         let mut arrived = BytesMut::new();
         let greeting = handshake::greet(&mut reader, &writer, early.packets(FIRST_ID), &mut arrived);
         let extensions = tokio::time::timeout(start, greeting).await.map_err(|_| SftpError::Silent(start))??;
-        // Must come after the greeting, because OpenSSH opens a session's window only once its program runs.
+        // Must come after the greeting, because OpenSSH opens a session's window only when its program runs.
         let takes_at_once = writer.writable_packet_size().await;
 
         let (outgoing, queue) = mpsc::channel(QUEUE);

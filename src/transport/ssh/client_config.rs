@@ -20,7 +20,7 @@ pub(super) const LONG: Duration = Duration::from_millis(20);
 
 /// Returns whether SSH compresses on a connection to an endpoint; `took` is how long connecting to it took. With
 /// `auto`, only the connection to the vessel itself is compressed, if the path is long and the vessel can't expand
-/// files.
+/// compressed files.
 pub(super) fn wants_zlib(endpoint: &Endpoint, environment: &SshEnvironment, took: Duration) -> bool {
     match endpoint.vessel().compression {
         Compression::No => false,

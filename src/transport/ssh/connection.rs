@@ -131,7 +131,7 @@ impl Connection {
     /// limit.
     pub(crate) fn limit_pace(&self, bytes_per_second: Option<u64>) {
         if let Some(socket) = &self.road().lock().socket {
-            // An error is ignored, because the kernel then only sends without the limit.
+            // An error is ignored, because its only effect is that the kernel sends without the limit.
             let _ = contentmonster_kernel::limit_pace(socket, bytes_per_second);
         }
     }
@@ -173,8 +173,8 @@ impl Connection {
         std::future::pending().await
     }
 
-    /// Cuts the connection off and discards unsent data. Otherwise the vessel could receive the data later,
-    /// concurrently with the data of the next connection.
+    /// Cuts the connection off and discards unsent data, which the vessel could otherwise receive later, concurrently
+    /// with the data of the next connection.
     pub(crate) fn abandon(&self) {
         let socket = self.road().lock().socket.take();
         if let Some(socket) = socket {

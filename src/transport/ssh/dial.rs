@@ -131,7 +131,7 @@ async fn knock(address: SocketAddr, link: Option<&Link>, every: Duration) -> std
     }
 }
 
-/// Opens one connection, over a link's interface and from its address if it has them.
+/// Opens one connection, through the interface and from the address that the link's settings name, if any.
 async fn open(address: SocketAddr, link: Option<&Link>) -> std::io::Result<TcpStream> {
     let Some(link) = link.filter(|link| link.interface.is_some() || link.bind_address.is_some()) else {
         return TcpStream::connect(address).await;
@@ -171,7 +171,7 @@ fn with_settings(error: &std::io::Error, endpoint: &Endpoint) -> String {
 }
 
 /// Makes the kernel detect a dead link: it ends the connection if sent bytes or keepalives are not acknowledged. If
-/// this process ends unexpectedly, the kernel discards unsent data. Otherwise the vessel could receive the data later,
+/// this process ends unexpectedly, the kernel discards unsent data, which the vessel could otherwise receive later,
 /// concurrently with the data of the next process.
 fn prepare(stream: &TcpStream, timeout: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;

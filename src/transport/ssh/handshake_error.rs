@@ -1,4 +1,4 @@
-//! Errors of the SSH handshake and the login, with what the server said.
+//! Errors of the SSH handshake and the login, with the text that the server sent.
 
 use super::client_handler::SharedNotes;
 use super::endpoint::Endpoint;
@@ -25,7 +25,7 @@ pub(super) fn handshake(endpoint: &Endpoint, why: String) -> ConnectError {
     ConnectError::Handshake { place: endpoint.place(), why }
 }
 
-/// Appends to an error text the banner that the vessel sent before the login, if any.
+/// Appends the banner that the server sent before the login to an error text, if there is a banner.
 pub(super) fn with_banner(why: String, notes: &SharedNotes) -> String {
     match &notes.lock().banner {
         Some(banner) => format!("{why}; the server says: {banner}"),
@@ -33,8 +33,8 @@ pub(super) fn with_banner(why: String, notes: &SharedNotes) -> String {
     }
 }
 
-/// Appends to an error text, if known, the reason why the connection ended. The SSH library reports this reason only to
-/// its handler.
+/// Appends the reason why the connection ended to an error text, if the reason is known. The SSH library reports this
+/// reason only to its handler.
 pub(super) fn with_note(why: String, notes: &SharedNotes) -> String {
     let note = notes.lock().ended.clone();
     match note {

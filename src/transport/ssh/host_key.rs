@@ -220,7 +220,7 @@ impl HostKeys {
             }
             Err(e) => Err(self.refuse(
                 format!("shows a new host key ({fingerprint}), which can't be recorded: {e}"),
-                "make ~/.ssh/known_hosts writable, or name the key as HostKey".into(),
+                "make ~/.ssh/known_hosts (or UserKnownHostsFile) writable, or set HostKey to this fingerprint".into(),
             )),
         }
     }

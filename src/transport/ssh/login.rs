@@ -85,7 +85,8 @@ impl<'a> Login<'a> {
             return Ok(true);
         }
         if !self.offers(MethodKind::PublicKey) && self.steps == 0 {
-            // The vessel does not accept keys now. It may require a password before it accepts a key.
+            // The vessel does not accept keys now. The keys count as untried, because the vessel may accept one after a
+            // password.
             self.tried.clear();
         }
         if self.tried.is_empty() && self.try_nothing().await? {

@@ -32,9 +32,9 @@ const LEASE: Duration = Duration::from_secs(2);
 /// Servers close a connection that has not logged in after one or two minutes.
 const CONNECTED: Duration = Duration::from_secs(20);
 
-/// How many times longer a login at a shared host may take. A slow login does not block others, since its place expires
-/// and goes to the next login, but a retry would cost the host another login. The factor also applies to programs that
-/// a login starts on any host, because they run the account's profile.
+/// How many times longer a login may take at a shared host, and a program that a login starts may take at any host (the
+/// program runs the account's profile). A slow login does not block others, because its place expires and goes to the
+/// next login, but a retry would cost the host another login.
 const LONGER: u32 = 6;
 
 /// The urgency of a login: the login is queued as if it had arrived earlier or later by these times. The times are
@@ -136,7 +136,7 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Must be called once the host has answered. Waits for a place in the limit of this process, at most for the time
+    /// Must be called after the host has answered. Waits for a place in the limit of this process, at most for the time
     /// [`CONNECTED`]; after that, the login continues without a place.
     pub(super) async fn answered(&mut self) {
         let entering = self.limit.0.process.enter(self.rank, self.patience);

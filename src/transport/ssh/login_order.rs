@@ -17,7 +17,7 @@ enum Stage {
     LoggedIn,
 }
 
-/// Properties of the path to a host, known once it has accepted a connection.
+/// Properties of the path to a host, known once the host has accepted a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoundTrip {
     /// The round-trip time.

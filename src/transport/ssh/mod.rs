@@ -80,8 +80,8 @@ impl Unexpanding {
         };
     }
 
-    /// Returns whether compressed files can't be expanded on a vessel, because its shell can't do it or is not used for
-    /// it.
+    /// Returns whether compressed files can't be expanded on a vessel, because its shell can't expand them or the
+    /// settings exclude that.
     pub(super) fn has(&self, vessel: &Vessel) -> bool {
         let is_noted = || self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&vessel.name);
         vessel.shell == Shell::No || vessel.assembly == Assembly::Direct || is_noted()

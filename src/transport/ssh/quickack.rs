@@ -1,8 +1,8 @@
 //! A TCP stream that acknowledges received data immediately.
 //!
 //! By default, an SSH server holds a small packet back until the previous one is acknowledged (Nagle), and a kernel
-//! with nothing to send delays an acknowledgement by 40 ms. Together, these delay every exchange of small packets by 40
-//! ms.
+//! with nothing to send delays an acknowledgement by 40 ms. Together, the two delay every exchange of small packets by
+//! 40 ms.
 
 use std::io;
 use std::pin::Pin;
@@ -18,8 +18,8 @@ use crate::text::excerpt;
 /// A stream with immediate acknowledgements. Linux resets the socket option `TCP_QUICKACK` by itself, so the option is
 /// set again with every read.
 ///
-/// This type also wraps a stream through a hop, which has no such option. For every stream, it skips the text before
-/// the SSH version, and records whether the peer has sent anything.
+/// This type also wraps streams without such an option, such as a stream through a hop. For every stream, it skips the
+/// text before the SSH version, and records whether the peer has sent anything.
 pub(super) struct QuickAck<S> {
     stream: S,
     hasten: fn(&S),

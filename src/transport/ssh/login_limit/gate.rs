@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A limit on the number of places that are held at once. The limit grows by 1 when a holder succeeds quickly while
 /// others wait, falls by a quarter when a holder is slow, and falls by half when a holder times out or is turned away.
 ///
-/// A place that is held for too long expires, so that a holder that hangs does not block other callers for longer.
+/// A place that is held for too long expires, so that a holder that hangs does not block other callers forever.
 pub(super) struct Gate {
     least: f64,
     most: f64,
