@@ -66,6 +66,27 @@ macro_rules! waits_for_no_move {
 }
 pub(super) use waits_for_no_move;
 
+/// The due deliveries to a vessel (`$1`) that have no queue of their own, of large or small files (`$2`), until a time
+/// (`$3`), except those of some directories (`$4`).
+pub(super) const NEXT_DUE: &str = concat!(
+    due_columns!(),
+    " FROM delivery d JOIN version v ON v.id = d.version
+      WHERE d.vessel = $1 AND d.large = $2 AND d.due_at <= $3 AND d.queue IS NULL
+        AND d.state NOT IN ('acknowledged', 'superseded') AND v.directory <> ALL ($4)
+        AND ",
+    waits_for_no_move!(),
+    " ORDER BY d.due_at, d.id LIMIT $5"
+);
+
+/// When the next delivery to a vessel (`$1`) is due, if no directory is held back. The two inner queries are one index
+/// lookup each; one query over both values of `large` would scan all open deliveries.
+pub(super) const NEXT_DUE_AT: &str = "SELECT min(due_at) FROM (
+    (SELECT due_at FROM delivery WHERE vessel = $1 AND NOT large AND queue IS NULL
+       AND state NOT IN ('acknowledged', 'superseded') ORDER BY due_at, id LIMIT 1)
+    UNION ALL
+    (SELECT due_at FROM delivery WHERE vessel = $1 AND large AND queue IS NULL
+       AND state NOT IN ('acknowledged', 'superseded') ORDER BY due_at, id LIMIT 1)) first";
+
 pub(super) async fn next_due(
     store: &Postgres,
     vessel: &VesselName,
@@ -76,21 +97,9 @@ pub(super) async fn next_due(
     let now = now(store).await?;
     let held_back = rows::directories(held_back);
     let due = store.lasting(|pools| {
-        let statement = sqlx::query(concat!(
-            due_columns!(),
-            " FROM delivery d JOIN version v ON v.id = d.version
-             WHERE d.vessel = $1 AND d.large = $2 AND d.due_at <= $3 AND d.queue IS NULL
-               AND d.state NOT IN ('acknowledged', 'superseded') AND v.directory <> ALL ($4)
-               AND ",
-            waits_for_no_move!(),
-            " ORDER BY d.due_at, d.id LIMIT $5"
-        ))
-        .bind(vessel.as_str())
-        .bind(large)
-        .bind(now)
-        .bind(&held_back)
-        .bind(i64::from(limit));
-        async move { Ok(statement.fetch_all(&pools.readers).await?) }
+        let statement =
+            sqlx::query(NEXT_DUE).bind(vessel.as_str()).bind(large).bind(now).bind(&held_back).bind(i64::from(limit));
+        async move { Ok(statement.fetch_all(&pools.repeaters).await?) }
     });
     due.await?.iter().map(delivery).collect()
 }
@@ -104,17 +113,7 @@ pub(super) async fn next_due_at(
     let held_back = rows::directories(held_back);
     let at = store.lasting(|pools| {
         let statement = match held_back.is_empty() {
-            // The two inner queries are one index lookup each; one query over both values of `large` would scan all
-            // open deliveries.
-            true => sqlx::query_scalar(
-                "SELECT min(due_at) FROM (
-                     (SELECT due_at FROM delivery WHERE vessel = $1 AND NOT large AND queue IS NULL
-                        AND state NOT IN ('acknowledged', 'superseded') ORDER BY due_at, id LIMIT 1)
-                     UNION ALL
-                     (SELECT due_at FROM delivery WHERE vessel = $1 AND large AND queue IS NULL
-                        AND state NOT IN ('acknowledged', 'superseded') ORDER BY due_at, id LIMIT 1)) first",
-            )
-            .bind(vessel.as_str()),
+            true => sqlx::query_scalar(NEXT_DUE_AT).bind(vessel.as_str()),
             false => sqlx::query_scalar(
                 // Each inner query ends at the first delivery that is not held back; `min` instead would read all
                 // deliveries.
@@ -132,7 +131,7 @@ pub(super) async fn next_due_at(
             .bind(vessel.as_str())
             .bind(&held_back),
         };
-        async move { Ok(statement.fetch_one(&pools.readers).await?) }
+        async move { Ok(statement.fetch_one(&pools.repeaters).await?) }
     });
     at.await
 }

@@ -91,7 +91,7 @@ pub(super) async fn last_delivered(
             .bind(version.directory.as_str())
             .bind(version.path.as_bytes())
             .bind(vessel.as_str());
-        Ok(statement.fetch_optional(&pools.readers).await?)
+        Ok(statement.fetch_optional(&pools.repeaters).await?)
     });
     let last = |row: &PgRow| Ok(LastDelivered { stamp: rows::stamp(row)?, signature: rows::signature(row)? });
     row.await?.as_ref().map(last).transpose()

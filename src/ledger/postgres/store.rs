@@ -114,7 +114,7 @@ impl Store for Postgres {
     async fn held_before(&self, version: VersionId, vessel: &VesselName) -> Result<Vec<HeldVersion>> {
         let found = self.lasting(|pools| async move {
             let statement = sqlx::query(HELD_BEFORE).bind(version.0).bind(vessel.as_str());
-            Ok(statement.fetch_all(&pools.readers).await?)
+            Ok(statement.fetch_all(&pools.repeaters).await?)
         });
         let held = |row: &PgRow| Ok(HeldVersion { version: rows::version(row)?, seen: rows::seen(row)? });
         found.await?.iter().map(held).collect()

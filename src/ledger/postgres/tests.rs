@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Row};
 
-use super::{Postgres, current_versions, moves, new_versions, server, signatures, store, transitions, upkeep};
+use super::{Postgres, current_versions, due, moves, new_versions, server, signatures, store, transitions, upkeep};
 use crate::clock::Clock;
 use crate::ledger::conformance::{self, Hands, file};
 use crate::ledger::{Ledger, LedgerError, LedgerView};
@@ -353,6 +353,37 @@ async fn questions_of_single_files_are_answered_by_conditions_of_indexes() {
         let filters = plan.iter().filter(|line| line.contains("Filter:"));
         let compares_paths = filters.filter(|line| line.contains("octet_length")).count() > 0;
         assert!(!compares_paths, "{name} looks through a whole directory: {plan:#?}");
+    }
+    ledger.close().await.unwrap();
+}
+
+/// Statements that are planned once must have the right plan from the beginning, when the tables are empty.
+#[tokio::test]
+async fn statements_that_are_planned_once_find_their_rows_by_indexes_of_empty_tables() {
+    let place = Place::new().await;
+    let ledger = open(&place, "shore").await.unwrap();
+    let mut session = super::servers(&place.address()).unwrap().options[0].connect().await.unwrap();
+    let mut run = async |sql: &str| sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&mut session).await;
+    run("SET plan_cache_mode = force_generic_plan").await.unwrap();
+    for (name, question, parameters) in [
+        ("last_delivered", signatures::LAST_DELIVERED, "'docs', 'a', 'tern'"),
+        ("held_before", store::HELD_BEFORE, "1, 'tern'"),
+        ("next_due", due::NEXT_DUE, "'tern', false, 9, '{}', 9"),
+        ("next_due_at", due::NEXT_DUE_AT, "'tern'"),
+    ] {
+        run(&format!("PREPARE {name} AS {question}")).await.unwrap();
+        let plan = run(&format!("EXPLAIN EXECUTE {name} ({parameters})")).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+        let scans = plan.iter().filter(|line| line.contains("Index Scan") || line.contains("Index Only Scan")).count();
+        let conditions = plan.iter().filter(|line| line.contains("Index Cond:")).count();
+        assert!(scans == conditions && scans > 0, "{name} looks through a whole index: {plan:#?}");
+        if name.starts_with("next_due") {
+            let is_in_order = plan.iter().any(|line| line.contains("delivery_open"));
+            assert!(
+                is_in_order && !plan.iter().any(|line| line.contains("->  Sort")),
+                "{name} is not in order: {plan:#?}"
+            );
+        }
     }
     ledger.close().await.unwrap();
 }

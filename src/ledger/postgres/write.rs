@@ -13,17 +13,32 @@ use super::Result;
 use super::lease::Lease;
 use crate::ledger::LedgerError;
 
-/// Maximum number of reading connections. One of them may listen for hints of other shores. Besides these, one
-/// connection writes, and one keeps the lease.
+/// Maximum number of reading connections. One of them may listen for hints of other shores. Besides these and
+/// [`REPEATERS`], one connection writes, and one keeps the lease.
 const READERS: u32 = 4;
+/// Maximum number of connections that execute the same few statements again and again.
+const REPEATERS: u32 = 2;
+/// Maximum age of such a connection. A plan that became bad because the tables have grown lasts no longer.
+const PLANS_AGE: Duration = Duration::from_secs(60);
 /// Maximum time for which a caller waits for a connection of the pool.
 const LONGEST_QUEUE: Duration = Duration::from_secs(600);
 
 /// Returns a pool that doesn't test a connection before use.
 pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
+    pool_options(connections).connect_lazy_with(options)
+}
+
+fn pool_options(connections: u32) -> PgPoolOptions {
     let pool = PgPoolOptions::new().max_connections(connections).test_before_acquire(false);
     let pool = pool.idle_timeout(None).max_lifetime(None).acquire_timeout(LONGEST_QUEUE);
-    pool.acquire_slow_threshold(LONGEST_QUEUE).connect_lazy_with(options)
+    pool.acquire_slow_threshold(LONGEST_QUEUE)
+}
+
+/// Returns a pool whose connections plan each statement once. To plan a statement that reads one delivery takes the
+/// server ten times as long as to execute it.
+fn repeating_pool(options: PgConnectOptions) -> PgPool {
+    let options = options.options([("plan_cache_mode", "force_generic_plan")]);
+    pool_options(REPEATERS).max_lifetime(PLANS_AGE).connect_lazy_with(options)
 }
 
 /// The connections of one period without an outage.
@@ -34,6 +49,9 @@ pub(super) struct Pools {
     writer: Arc<Mutex<Option<PgConnection>>>,
     options: PgConnectOptions,
     pub(super) readers: PgPool,
+    /// Connections for statements that are executed for each delivery, and whose best plan depends neither on the
+    /// parameters nor on the number of rows.
+    pub(super) repeaters: PgPool,
     /// Number of the period.
     pub(super) number: u64,
     lease: Arc<Lease>,
@@ -54,7 +72,8 @@ pub(super) struct Write {
 impl Pools {
     pub(super) fn new(options: PgConnectOptions, number: u64, lease: Lease) -> Self {
         let (writer, lease) = (Arc::new(Mutex::new(None)), Arc::new(lease));
-        Self { writer, readers: pool(options.clone(), READERS), options, number, lease, work: None }
+        let (readers, repeaters) = (pool(options.clone(), READERS), repeating_pool(options.clone()));
+        Self { writer, readers, repeaters, options, number, lease, work: None }
     }
 
     /// Returns the same connections for updates that belong to `work`.
@@ -65,6 +84,7 @@ impl Pools {
     /// Closes all connections; waits for the running transaction first.
     pub(super) async fn close(&self) {
         self.readers.close().await;
+        self.repeaters.close().await;
         drop(self.writer.lock().await.take());
     }
 
