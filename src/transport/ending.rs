@@ -154,8 +154,14 @@ impl Remote {
     /// After an error, it is unknown which steps were done.
     pub async fn publish(&self, tool: HashTool, ending: &Ending<'_>) -> Result<Ended, RemoteError> {
         let (assembly, destination) = (&self.in_shell(ending.assembly), &self.in_shell(ending.destination));
-        let script = whole(tool, &Ending { assembly, destination, ..*ending });
-        self.run(script, WHAT, ending.size).await.map(|output| ended(&output))
+        let asked = Instant::now();
+        let script = || {
+            // The wait for a shell shortens the time limit.
+            let within = ending.within.saturating_sub(asked.elapsed());
+            whole(tool, &Ending { assembly, destination, within, ..*ending })
+        };
+        let output = self.shells(WHAT)?.run_timed(script, WHAT, self.deadline(ending.size)).await?;
+        Ok(ended(&output))
     }
 
     /// Starts to hash a file that is still being written, and reads each byte once, so that the digest is available
@@ -181,8 +187,10 @@ impl Remote {
             Some((destination, size)) => end(script, size, &path, &self.in_shell(destination)),
             None => script,
         };
-        let (started, running) = (Instant::now(), self.start(script, HASHING).await?);
-        Ok(GrowingHash { remote: self, running, publishes: ending.is_some(), started })
+        let running = self.start(script, HASHING).await?;
+        // Not before the script was sent: an earlier time would lengthen the time limit of the rename by the wait for a
+        // shell.
+        Ok(GrowingHash { remote: self, running, publishes: ending.is_some(), started: Instant::now() })
     }
 }
 

@@ -126,17 +126,39 @@ impl Shells {
         deadline: Duration,
         padding: &'static str,
     ) -> Result<Output, RemoteError> {
+        let script = script.into_bytes();
+        self.run_made(|| script.clone(), what, deadline, padding).await
+    }
+
+    /// Runs a script as [`run`](Self::run) does. The script is made when a shell is ready for it, because it contains a
+    /// time limit.
+    pub(crate) async fn run_timed(
+        &self,
+        make: impl Fn() -> Script,
+        what: &str,
+        deadline: Duration,
+    ) -> Result<Output, RemoteError> {
+        let _turn = self.turn().await;
+        self.run_made(|| make().into_bytes(), what, deadline, "").await
+    }
+
+    async fn run_made(
+        &self,
+        make: impl Fn() -> Vec<u8>,
+        what: &str,
+        deadline: Duration,
+        padding: &'static str,
+    ) -> Result<Output, RemoteError> {
         let running = async {
-            let script = script.into_bytes();
             let (_place, shell, kept) = self.take(what).await?;
-            match self.run_in(shell, &script, what, padding).await {
+            match self.run_in(shell, &make(), what, padding).await {
                 // A shell that was kept from an earlier script may have exited. Repeating the script in a new shell is
                 // safe.
                 Err(_) if kept && !self.connection.is_closed() => {}
                 outcome => return outcome,
             }
             let shell = Shell::start(&self.connection, what).await?;
-            self.run_in(shell, &script, what, padding).await
+            self.run_in(shell, &make(), what, padding).await
         };
         tokio::time::timeout(deadline, running).await.unwrap_or_else(|_| Err(RemoteError::silent(what, deadline)))
     }
