@@ -117,6 +117,7 @@ macro_rules! for_each_case {
             who_listens_is_told_of_all_once,
             a_parked_delivery_is_told_once_for_each_reason,
             a_source_that_vanished_when_all_had_it_is_told_as_retired,
+            an_acknowledgement_for_an_earlier_place_is_not_told,
             retired_files_are_found_by_what_they_are_called_now,
             what_tells_what_a_vessel_holds_is_not_forgotten,
             a_place_that_is_entered_first_is_the_one_everything_went_to,

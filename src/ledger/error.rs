@@ -111,9 +111,10 @@ pub enum LedgerError {
 const CORRUPT: &str = "the file is corrupt: ";
 
 /// Remedy for a corrupt ledger.
-const START_ANEW: &str = "check Database in [MONSTER]; if it names the right file, stop contentmonster and restore a \
-                          copy made by `contentmonster backup`; without a copy, move away the ledger and the files \
-                          beside it whose names begin with its name, and start again: files that are still in \
+const START_ANEW: &str = "check Database in [MONSTER]; if it names the right ledger, stop contentmonster and restore \
+                          a copy made by `contentmonster backup`, or a backup of the PostgreSQL database; without a \
+                          copy, move away the ledger and the files beside it whose names begin with its name, or name \
+                          a new database, and start again: files that are still in \
                           a Location are delivered again (where a vessel already has a file, only its hash is \
                           compared), and receipts, history and orders such as `pause` are lost";
 
@@ -187,7 +188,8 @@ impl LedgerError {
                 "wait until the database is available again, or repair it; contentmonster then continues by itself"
             }
             Self::NotCopied { .. } => {
-                "name a file that does not exist yet, in a writable directory with enough free space"
+                "name a file that does not exist yet, in a writable directory with enough free space, or an empty \
+                 database"
             }
             Self::NoCopyBeforeUpgrade { .. } => {
                 "free some space on the disk that holds Database, or move the ledger to another disk and set Database"

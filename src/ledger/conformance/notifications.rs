@@ -1,5 +1,6 @@
 //! Cases of notices for listeners, and of pruning.
 
+use super::places::{locate, reconcile};
 use super::*;
 use crate::bell::Bell;
 use crate::ledger::{Listener, Notice, NoticeId};
@@ -82,6 +83,20 @@ pub(in crate::ledger) async fn a_parked_delivery_is_told_once_for_each_reason(st
     }
     let reasons: Vec<_> = notices(store, "all").await.into_iter().map(|notice| notice.reason).collect();
     assert_eq!(reasons, [Some("full".to_owned()), Some("closed".to_owned())]);
+}
+
+pub(in crate::ledger) async fn an_acknowledgement_for_an_earlier_place_is_not_told(store: &dyn Store, _: &Hands) {
+    listen(store, &[("all", &[EventKind::Delivered])]).await;
+    locate(store, "tern", "/old").await;
+    admit(store, file("a", "1", 1), ["tern"]).await;
+    let before = only_due(store, "tern").await;
+    locate(store, "tern", "/new").await;
+    reconcile(store, ["tern"]).await;
+    assert!(!store.acknowledge_there(&before, Verified::ByVessel, None, None).await.unwrap());
+    assert_eq!(words(store, "all").await, [""; 0]);
+    let now = only_due(store, "tern").await;
+    assert!(store.acknowledge_there(&now, Verified::ByVessel, None, None).await.unwrap());
+    assert_eq!(words(store, "all").await, ["delivered a tern"]);
 }
 
 pub(in crate::ledger) async fn a_source_that_vanished_when_all_had_it_is_told_as_retired(store: &dyn Store, _: &Hands) {

@@ -5,11 +5,11 @@ use super::*;
 use crate::names::RemotePath;
 use crate::records::{Host, PlaceNumber, Seen};
 
-async fn locate(store: &dyn Store, vessel_name: &str, location: &str) {
+pub(super) async fn locate(store: &dyn Store, vessel_name: &str, location: &str) {
     store.locate(&docs(), &[(vessel(vessel_name), RemotePath::new(location))]).await.unwrap();
 }
 
-async fn reconcile<const N: usize>(store: &dyn Store, names: [&str; N]) {
+pub(super) async fn reconcile<const N: usize>(store: &dyn Store, names: [&str; N]) {
     store.reconcile(&docs(), &vessels(names)).await.unwrap();
 }
 

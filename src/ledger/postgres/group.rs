@@ -167,8 +167,9 @@ async fn make(
     for alike in group.chunk_by(|(a, ..), (b, ..)| a == b) {
         let (entry, ids) = (alike[0].0, alike.iter().map(|(_, id, _)| *id).collect::<Vec<_>>());
         noted |= match entry {
-            Entry::Acknowledged(_) | Entry::AcknowledgedAt { .. } => {
-                listeners.note_delivered(transaction, &ids, now).await?
+            Entry::Acknowledged(_) => listeners.note_delivered(transaction, (&ids, None), now).await?,
+            Entry::AcknowledgedAt { place, .. } => {
+                listeners.note_delivered(transaction, (&ids, Some(*place)), now).await?
             }
             Entry::PutOff { reason, parked: true, .. } => listeners.note_parked(transaction, &ids, reason, now).await?,
             _ => false,

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use super::{Result, rows};
 use crate::bell::Bell;
 use crate::ledger::Listener;
-use crate::records::EventKind;
+use crate::records::{EventKind, PlaceNumber};
 
 /// The listeners. Cheap to clone, and cheap to query when there are no listeners.
 #[derive(Clone, Default)]
@@ -53,12 +53,12 @@ impl Listeners {
         }
     }
 
-    /// Records notices about open or expired deliveries that are about to be acknowledged. Returns whether a notice was
-    /// recorded.
+    /// Records notices about open or expired deliveries that are about to be acknowledged, at `place` if it is given.
+    /// Returns whether a notice was recorded.
     pub(super) async fn note_delivered(
         &self,
         transaction: &mut PgConnection,
-        deliveries: &[i64],
+        (deliveries, place): (&[i64], Option<PlaceNumber>),
         now: i64,
     ) -> Result<bool> {
         let Some(rules) = self.rules(EventKind::Delivered) else { return Ok(false) };
@@ -68,12 +68,14 @@ impl Listeners {
              FROM unnest($1::bigint[]) WITH ORDINALITY i (id, at) JOIN delivery d ON d.id = i.id
              JOIN version v ON v.id = d.version
              JOIN unnest($2::text[], $3::text[]) WITH ORDINALITY rule (directory, channel, at) ON rule.directory = v.directory
-             WHERE d.state NOT IN ('acknowledged', 'superseded') OR d.expired_at IS NOT NULL ORDER BY i.at, rule.at",
+             WHERE (d.state NOT IN ('acknowledged', 'superseded') OR d.expired_at IS NOT NULL)
+               AND d.place = coalesce($5, d.place) ORDER BY i.at, rule.at",
         )
         .bind(deliveries)
         .bind(&rules.0)
         .bind(&rules.1)
         .bind(now)
+        .bind(place.map(|place| place.0))
         .execute(&mut *transaction)
         .await?;
         Ok(noted.rows_affected() > 0)

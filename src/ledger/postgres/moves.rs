@@ -207,7 +207,7 @@ impl Moves for Postgres {
             let ids = &ids;
             let acknowledged = self.lasting(|pools| async move {
                 let mut write = pools.begin().await?;
-                let noted = self.listeners.note_delivered(&mut write, ids, now).await?;
+                let noted = self.listeners.note_delivered(&mut write, (ids, None), now).await?;
                 sqlx::query(
                     "UPDATE delivery d SET state = 'acknowledged', parked = false, reason = NULL, failures = 0,
                          acknowledged_at = $2, verified = CASE WHEN f.kind = 'gone' THEN $3 ELSE $4 END,

@@ -96,8 +96,9 @@ async fn make_all(writer: &SqlitePool, now: i64, listeners: &Listeners, group: &
     for alike in group.chunk_by(|a, b| a.entry == b.entry) {
         let ids = json::numbers(alike.iter().map(|one| one.id));
         noted |= match &alike[0].entry {
-            Entry::Acknowledged(_) | Entry::AcknowledgedAt { .. } => {
-                listeners.note_delivered(&mut transaction, &ids, now).await?
+            Entry::Acknowledged(_) => listeners.note_delivered(&mut transaction, (&ids, None), now).await?,
+            Entry::AcknowledgedAt { place, .. } => {
+                listeners.note_delivered(&mut transaction, (&ids, Some(*place)), now).await?
             }
             Entry::PutOff { reason, parked: true, .. } => {
                 listeners.note_parked(&mut transaction, &ids, reason, now).await?

@@ -8,7 +8,7 @@ use sqlx::{Sqlite as Db, Transaction};
 use super::{Result, json};
 use crate::bell::Bell;
 use crate::ledger::Listener;
-use crate::records::EventKind;
+use crate::records::{EventKind, PlaceNumber};
 
 /// The listeners. Cheap to clone, and cheap to query when there are no listeners.
 #[derive(Clone, Default)]
@@ -52,12 +52,12 @@ impl Listeners {
         }
     }
 
-    /// Records notices about open or expired deliveries that are about to be acknowledged. `deliveries` is a JSON array
-    /// of their numbers. Returns whether a notice was recorded.
+    /// Records notices about open or expired deliveries that are about to be acknowledged, at `place` if it is given.
+    /// `deliveries` is a JSON array of their numbers. Returns whether a notice was recorded.
     pub(super) async fn note_delivered(
         &self,
         transaction: &mut Transaction<'_, Db>,
-        deliveries: &str,
+        (deliveries, place): (&str, Option<PlaceNumber>),
         now: i64,
     ) -> Result<bool> {
         let Some(rules) = self.rules(EventKind::Delivered) else { return Ok(false) };
@@ -66,11 +66,13 @@ impl Listeners {
              SELECT rule.value ->> 1, 'delivered', d.version, d.vessel, ?3
              FROM json_each(?1) i CROSS JOIN delivery d ON d.id = i.value CROSS JOIN version v ON v.id = d.version
              CROSS JOIN json_each(?2) rule ON rule.value ->> 0 = v.directory
-             WHERE d.state NOT IN ('acknowledged', 'superseded') OR d.expired_at IS NOT NULL",
+             WHERE (d.state NOT IN ('acknowledged', 'superseded') OR d.expired_at IS NOT NULL)
+               AND d.place = coalesce(?4, d.place)",
         )
         .bind(deliveries)
         .bind(&*rules)
         .bind(now)
+        .bind(place.map(|place| place.0))
         .execute(&mut **transaction)
         .await?;
         Ok(noted.rows_affected() > 0)

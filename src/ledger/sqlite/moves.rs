@@ -183,7 +183,7 @@ impl Moves for Sqlite {
         for some in deliveries.chunks(STEP) {
             let (now, ids) = (self.now(), json::numbers(some.iter().map(|delivery| delivery.0)));
             let mut transaction = self.writer.begin().await?;
-            let noted = self.listeners.note_delivered(&mut transaction, &ids, now).await?;
+            let noted = self.listeners.note_delivered(&mut transaction, (&ids, None), now).await?;
             sqlx::query(
                 "UPDATE delivery AS d SET state = 'acknowledged', parked = 0, reason = NULL, failures = 0,
                      acknowledged_at = ?2, verified = iif(f.kind = 'gone', ?3, ?4), made_from = f.made_from,
