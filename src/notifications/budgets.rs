@@ -90,12 +90,13 @@ impl Reporter {
     /// checks.
     async fn report(&mut self, name: &str, limit: Limit, (used, is_spent): (u64, bool)) -> Result<(), String> {
         let is_early = is_spent || used >= limit.bytes / 100 * u64::from(EARLY);
+        let mut outcome = Ok(());
         for (percent, is_reached) in [(EARLY, is_early), (100, is_spent)] {
             if is_reached {
-                self.report_share(name, limit, percent, used).await?;
+                outcome = outcome.and(self.report_share(name, limit, percent, used).await);
             }
         }
-        Ok(())
+        outcome
     }
 
     async fn report_share(&mut self, name: &str, limit: Limit, percent: u32, used: u64) -> Result<(), String> {
@@ -123,13 +124,18 @@ impl Reporter {
                 tracing::warn!("The OnBudget command failed: {why}");
             }
         }
+        let mut failed = Vec::new();
         for address in &recipients.webhooks {
             let recipient = of(address.url().to_string());
             if !self.told.contains(&recipient) {
-                let posted = post_once(desk, &self.client, address, &event).await;
-                posted.map_err(|why| format!("webhook at {address}: {why}"))?;
-                self.told.insert(recipient);
+                match post_once(desk, &self.client, address, &event).await {
+                    Ok(()) => drop(self.told.insert(recipient)),
+                    Err(why) => failed.push(format!("webhook at {address}: {why}")),
+                }
             }
+        }
+        if !failed.is_empty() {
+            return Err(failed.join("; "));
         }
         desk.ledger.tell_budget(name, period, first, percent).await.map_err(|e| e.to_string())?;
         self.told.retain(|(whose, when, ..)| whose != name || *when != period);

@@ -10,6 +10,7 @@ use crate::fleet::clocked::SetClock;
 use crate::fleet::content::{MIB, content};
 use crate::fleet::namespace::Mounts;
 use crate::fleet::plan::FleetPlan;
+use crate::fleet::port::free_port;
 use crate::fleet::proxy::Proxy;
 use crate::fleet::wait::{never_within, wait_for, wait_until};
 
@@ -255,6 +256,8 @@ fn a_link_whose_budget_is_spent_gives_way_to_the_next_one() {
     let words = "echo $CONTENTMONSTER_BUDGET $CONTENTMONSTER_PERIOD $CONTENTMONSTER_PERCENT";
     let command = format!("sh -c '{words} >>{}'", told.display());
     let plan = Fleet::new().monster("ChunkSize", "1 MiB").monster("OnBudget", &command);
+    // A webhook that is down must not delay the command.
+    let plan = plan.monster("Webhook", &format!("http://127.0.0.1:{}", free_port()));
     let Some(ways) = TwoWays::start(plan, "Budget = 2 MB/month\nPreference = 3", "Cost = 3 EUR/MB") else { return };
     [&ways.first, &ways.second].iter().for_each(|link| link.limit(2 * MIB as u64));
     let bytes = content(1, 6 * MIB);
