@@ -16,7 +16,7 @@ use crate::ledger::{Ledger, OriginThere, QueueEnd, Scratch};
 use crate::local::PROCESSED;
 use crate::names::{DirectoryName, RelPath, RemotePath, VesselName, display_bytes};
 use crate::records::{Delivery, Version, VersionKind};
-use crate::settings::{Settings, Vessel};
+use crate::settings::{KeepProcessed, Settings, Vessel};
 use crate::shore;
 
 /// An action that the daemon would take.
@@ -74,6 +74,11 @@ pub enum Intention {
         /// The destination in `processed/`. If the name is taken, the next free name is used.
         to: PathBuf,
     },
+    /// A source would be deleted once every vessel has it, because of `KeepProcessed = no`.
+    Discard {
+        /// The source.
+        from: PathBuf,
+    },
     /// A directory, or a part of it, can't be used.
     Trouble {
         /// The directory.
@@ -103,6 +108,7 @@ impl Intention {
             Self::Move { from, to } => {
                 json!({ "action": "move", "from": local(from), "to": local(to), "text": text })
             }
+            Self::Discard { from } => json!({ "action": "discard", "from": local(from), "text": text }),
             Self::Trouble { directory, .. } => {
                 json!({ "action": "trouble", "directory": directory.as_str(), "text": text })
             }
@@ -127,6 +133,7 @@ impl fmt::Display for Intention {
             Self::Rename { vessel, from, to } => write!(f, "rename on {vessel}: {from} to {to}"),
             Self::Delete { vessel, to } => write!(f, "delete on {vessel}: {to}"),
             Self::Move { from, to } => write!(f, "move: {} to {}", shown(from), shown(to)),
+            Self::Discard { from } => write!(f, "delete on this host, once every vessel has it: {}", shown(from)),
             Self::Trouble { directory, what } => write!(f, "directory {directory}: {what}"),
         }
     }
@@ -188,7 +195,7 @@ async fn simulate_with(
         }
     }
     for directory in daemon.directories() {
-        intentions.extend(daemon.moves(&directory).await?);
+        intentions.extend(daemon.retirements(&directory).await?);
     }
     Ok(intentions)
 }
@@ -261,17 +268,20 @@ impl Daemon {
         }))
     }
 
-    /// Returns the moves to `processed/` of the sources that would retire once every vessel has them.
-    async fn moves(&self, directory: &shore::Directory) -> Result<Vec<Intention>, Fault> {
+    /// Returns what would be done with the sources once every vessel has them: moves to `processed/`, or deletions.
+    async fn retirements(&self, directory: &shore::Directory) -> Result<Vec<Intention>, Fault> {
         let settings = &directory.settings;
         if settings.is_mirror() || directory.vessels.is_empty() {
             return Ok(Vec::new());
         }
         let current = self.ledger.current(&settings.name).await.map_err(|e| e.fault())?;
         let files = current.into_iter().filter(|version| version.traits.kind == VersionKind::File);
-        let intend = |path: PathBuf| Intention::Move {
-            from: settings.location.join(&path),
-            to: settings.location.join(PROCESSED).join(path),
+        let intend = |path: PathBuf| {
+            let from = settings.location.join(&path);
+            match settings.keep_processed {
+                KeepProcessed::No => Intention::Discard { from },
+                _ => Intention::Move { from, to: settings.location.join(PROCESSED).join(path) },
+            }
         };
         Ok(files.map(|version| intend(version.path.as_path().to_owned())).collect())
     }

@@ -12,6 +12,7 @@ fn a_simulation_names_everything_and_touches_nothing() {
     let plan =
         Fleet::new().monster("ChunkSize", "64 KiB").directory("in").key("Mode", "mirror").key("Recursive", "yes");
     let plan = plan.key("Delete", "yes").key("Links", "copy").directory("queue");
+    let plan = plan.directory("burnt").key("KeepProcessed", "no");
     let Some(fleet) = plan.openssh("open").start() else { return };
     for name in ["keep", "doomed"] {
         fleet.put(name, name.as_bytes());
@@ -22,6 +23,7 @@ fn a_simulation_names_everything_and_touches_nothing() {
     fs::write(fleet.source("new\ndir/large"), vec![1; 200_000]).unwrap();
     std::os::unix::fs::symlink("keep", fleet.source("link")).unwrap();
     fs::write(fleet.path("shore/queue/letter"), b"letter").unwrap();
+    fs::write(fleet.path("shore/burnt/note"), b"note").unwrap();
     let ledger = fleet.path("database.sqlite3");
     let before = (tree(&fleet.path("shore")), tree(&fleet.vessel("open").path("")), fs::read(&ledger).unwrap());
     let beside = names_in(&fleet.path(""));
@@ -41,6 +43,8 @@ fn a_simulation_names_everything_and_touches_nothing() {
         format!("send to open: {shore}/queue/letter as {there}/queue/letter (6 bytes)"),
         format!("delete on open: {there}/in/doomed"),
         format!("move: {shore}/queue/letter to {shore}/queue/processed/letter"),
+        format!("send to open: {shore}/burnt/note as {there}/burnt/note (4 bytes)"),
+        format!("delete on this host, once every vessel has it: {shore}/burnt/note"),
     ]);
     assert_eq!(ended.stdout.lines().map(str::to_owned).collect::<BTreeSet<_>>(), wanted);
 }
