@@ -24,6 +24,9 @@ use crate::transport::{ConnectError, DialIn, KnownShell, Lead, Rank, Remote, Ssh
 
 /// How long an attempt to connect over a way may take before the next way is tried as well.
 const STAGGER: Duration = Duration::from_millis(1500);
+/// If a way is skipped that may be tried again within this time, the next attempt follows soon, whatever the faults of
+/// the other ways allow.
+const DUE_SOON: Duration = Duration::from_secs(5);
 /// How long a connection on a better way must work before the way is used again. Doubled, up to `LONGEST_STEADY`,
 /// whenever the way fails within [`PROVEN`].
 const STEADY: Duration = Duration::from_millis(500);
@@ -342,6 +345,8 @@ impl Ways {
             usable.sort_by_key(|at| (std::cmp::Reverse(self.carries(*at).count()), *at));
         }
         // Ways that failed recently are skipped until their waiting time is over.
+        let rests = usable.iter().map(|at| self.rest(*at)).filter(|rest| !rest.is_zero());
+        let is_due_soon = rests.min().is_some_and(|rest| rest <= DUE_SOON);
         let mut waiting: VecDeque<usize> = usable.into_iter().filter(|at| self.rest(*at).is_zero()).collect();
         let (mut trying, mut failed) = (FuturesUnordered::new(), Vec::new());
         loop {
@@ -362,6 +367,7 @@ impl Ways {
             match ended {
                 Some((at, Ok(remote))) => return Ok((at, remote)),
                 Some((at, Err(error))) => failed.push((at, error)),
+                None if is_due_soon => return Err(self.failure(failed).at(Pace::AtOnce)),
                 None => return Err(self.failure(failed)),
             }
         }
