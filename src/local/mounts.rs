@@ -117,7 +117,7 @@ impl Mounts {
                     changes.push(Change { path: was.path.clone(), what });
                 }
                 Some(None) => {
-                    let what = format!("is now a broken link, but it led to {} before", shown(was));
+                    let what = format!("is now a broken link, but it {}", earlier(was));
                     changes.push(Change { path: was.path.clone(), what });
                 }
                 Some(Some(_)) | None => {}
@@ -128,7 +128,7 @@ impl Mounts {
             let Some(around) = remembered.iter().filter(above).max_by_key(|was| was.path.len()) else { continue };
             let expected = below(around, &is.path);
             if !is.is_same(&expected) {
-                let what = format!("is now {}, but it was {} before", shown(is), shown(&expected));
+                let what = format!("is now {}, but it {}", shown(is), earlier(&expected));
                 changes.push(Change { path: is.path.clone(), what });
             }
         }

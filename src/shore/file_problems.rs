@@ -62,7 +62,8 @@ impl FileProblems {
         let links = if directory.settings.is_mirror() { ", or set Links = follow" } else { "" };
         let remedy = match kind {
             Kind::Unreadable(_) => "check its permissions and its disk".to_owned(),
-            _ => format!("set Location to the file itself{links}"),
+            Kind::Symlink => format!("set Location to the file itself{links}"),
+            _ => "set Location to a regular file or a directory".to_owned(),
         };
         let text = format!("cannot send {}: {}; {remedy}", location.display(), kind.why_skipped());
         directory.trouble_with(Concern::File(path.clone()), &text);
