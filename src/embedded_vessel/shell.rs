@@ -100,7 +100,7 @@ async fn attend(
             child.wait().await.ok()
         };
         let feeds = async {
-            source_cache(inbox, stdin).await;
+            write_input(inbox, stdin).await;
             std::future::pending().await
         };
         tokio::select! {
@@ -164,7 +164,7 @@ async fn listen(
     }
 }
 
-async fn source_cache(mut inbox: UnboundedReceiver<Bytes>, mut stdin: ChildStdin) {
+async fn write_input(mut inbox: UnboundedReceiver<Bytes>, mut stdin: ChildStdin) {
     while let Some(data) = inbox.recv().await {
         if stdin.write_all(&data).await.is_err() {
             return;

@@ -62,7 +62,7 @@ impl Mounts {
         links: impl IntoIterator<Item = &'a RelPath>,
         remembered: &[Mount],
     ) -> Self {
-        let mut look = FileState::new(location, entries, fsids);
+        let mut look = Reading::new(location, entries, fsids);
         look.around(&[], top, false);
         let followed = remembered.iter().filter(|mount| mount.within.is_empty()).map(|mount| mount.path.clone());
         let followed: Vec<_> = links.into_iter().map(|link| link.as_bytes().to_vec()).chain(followed).collect();
@@ -192,7 +192,7 @@ impl MountTable {
     /// When the location does not exist, or the mount table cannot be read.
     pub fn read(location: &Path) -> Result<Self, DiskError> {
         let (top, entries) = (found(location)?, entries()?);
-        let mut state = FileState::new(location, entries.clone(), Fsids::Ask);
+        let mut state = Reading::new(location, entries.clone(), Fsids::Ask);
         state.around(&[], &top, false);
         Ok(Self { location: location.to_owned(), top, entries, fsids: state.asked })
     }
@@ -225,7 +225,7 @@ enum Fsids<'a> {
 }
 
 /// A reading of the mount table in progress.
-struct FileState<'a> {
+struct Reading<'a> {
     location: &'a Path,
     entries: Vec<Entry>,
     fsids: Fsids<'a>,
@@ -235,7 +235,7 @@ struct FileState<'a> {
     numbers: BTreeMap<Vec<u8>, u64>,
 }
 
-impl<'a> FileState<'a> {
+impl<'a> Reading<'a> {
     fn new(location: &'a Path, entries: Vec<Entry>, fsids: Fsids<'a>) -> Self {
         let (places, numbers) = (BTreeMap::new(), BTreeMap::new());
         Self { location, entries, fsids, asked: HashMap::new(), places, numbers }
@@ -376,10 +376,10 @@ mod tests {
 
     use super::*;
 
-    fn look(table: &str) -> FileState<'static> {
+    fn look(table: &str) -> Reading<'static> {
         // These mounts do not exist on this machine, so their file systems cannot be asked for an ID.
         static NONE: LazyLock<HashMap<u64, u64>> = LazyLock::new(HashMap::new);
-        FileState::new(Path::new("/srv/in"), parse(table.as_bytes()), Fsids::Known(&NONE))
+        Reading::new(Path::new("/srv/in"), parse(table.as_bytes()), Fsids::Known(&NONE))
     }
 
     fn mounts(table: &str) -> Mounts {

@@ -64,16 +64,16 @@ pub(super) struct Lines {
 /// If a malformed line has no `=` or contains a control character, its first word is shown only if it is a key, because
 /// any other word may be a secret. `file` is the file's name in messages, `None` for the settings file.
 pub(super) fn read(text: &str, is_key: fn(&str) -> bool, file: Option<Arc<Path>>, problems: &Problems) -> Lines {
-    let mut signature = Signature::new(is_key, file, problems);
+    let mut pass = FirstPass::new(is_key, file, problems);
     for (i, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
-        signature.take(i + 1, line);
+        pass.take(i + 1, line);
     }
     let options = ParseOption { enabled_quote: true, enabled_escape: true, ..ParseOption::default() };
-    match Ini::load_from_str_opt(&signature.plain, options) {
-        Ok(ini) => signature.filled_from(&ini),
+    match Ini::load_from_str_opt(&pass.plain, options) {
+        Ok(ini) => pass.filled_from(&ini),
         Err(error) => {
             let diagnostic = Diagnostic::new("cannot parse this line as INI", "");
-            problems.report(signature.place(error.line), diagnostic);
+            problems.report(pass.place(error.line), diagnostic);
             Lines::default()
         }
     }
@@ -87,7 +87,7 @@ enum Line<'a> {
 }
 
 /// The result of the first pass over the file: its keys with their lines, and the plain text for rust-ini.
-struct Signature<'a> {
+struct FirstPass<'a> {
     problems: &'a Problems,
     is_key: fn(&str) -> bool,
     plain: String,
@@ -109,7 +109,7 @@ enum Within {
     Refused,
 }
 
-impl<'a> Signature<'a> {
+impl<'a> FirstPass<'a> {
     fn new(is_key: fn(&str) -> bool, file: Option<Arc<Path>>, problems: &'a Problems) -> Self {
         Self {
             problems,
