@@ -113,7 +113,7 @@ impl Sources<'_> {
             let unknown = match status.link.state {
                 LinkState::Connected if unknown.is_none() && ends.is_none() => Some("not calculated yet".to_owned()),
                 LinkState::Connected => unknown,
-                state => Some(format!("the vessel is {}", state.as_str())),
+                state => state.why_not_sending().map(str::to_owned),
             };
             let seconds =
                 ends.map(|ends| ends.as_millisecond().saturating_sub(at).max(0).cast_unsigned().div_ceil(1000));

@@ -217,6 +217,19 @@ impl LinkState {
             Self::Elsewhere => "elsewhere",
         }
     }
+
+    /// Returns why no file is sent to the vessel, if the state is the reason.
+    pub fn why_not_sending(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Connected => return None,
+            Self::Connecting => "the vessel is being connected",
+            Self::Away => "the vessel is away",
+            Self::Closed => "the vessel's window is closed",
+            Self::Paused => "the vessel is paused",
+            Self::Off => "contentmonster is not running",
+            Self::Elsewhere => "another shore serves the vessel",
+        })
+    }
 }
 
 /// The file that has waited longest for a vessel.
