@@ -38,12 +38,13 @@ const SQLITE: [(&str, &str); 24] = migrations! { "migrations":
     "0060_former_assemblies"
 };
 
-const POSTGRESQL: [(&str, &str); 5] = migrations! { "migrations/postgres":
+const POSTGRESQL: [(&str, &str); 6] = migrations! { "migrations/postgres":
     "0001_ledger"
     "0002_shores"
     "0050_blocks_of_other_files"
     "0055_reconciled"
     "0060_former_assemblies"
+    "0065_sums_by_groups"
 };
 
 /// Returns the migrations of an SQLite file.
