@@ -285,8 +285,8 @@ pub trait Reports: Send + Sync {
     /// delivery `after.1` at the time `after.0`.
     async fn receipts(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>>;
 
-    /// Returns expired deliveries in the order of their expiry, at most `limit`, starting after the expiry of the
-    /// delivery `after.1` at the time `after.0`. In these receipts, `acknowledged_at` is the time at which the ledger
+    /// Returns expired deliveries in the order of their expiry, at most `limit`. `after` is the time of expiry and the
+    /// delivery of the last receipt of the previous call. In these receipts, `acknowledged_at` is the time at which the ledger
     /// recorded the expiry, and `verified` is empty.
     async fn expired(&self, after: (i64, DeliveryId), limit: u32) -> Result<Vec<Receipt>>;
 

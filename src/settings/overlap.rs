@@ -103,8 +103,8 @@ impl<'a> Overlaps<'a> {
         }
         let message = match below.as_os_str().is_empty() {
             true => format!(
-                "is the processed/ of [Directory {name}], whose KeepProcessed may remove files before this directory \
-                 has delivered them"
+                "is the processed/ of [Directory {name}]: KeepProcessed of [Directory {name}] may remove files that are not \
+                 delivered from here yet"
             ),
             false => format!("is in the processed/ of [Directory {name}]{}", self.shown(inner, outer)),
         };

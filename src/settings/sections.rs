@@ -139,7 +139,10 @@ impl<'a> Sections<'a> {
 /// Checks the name of a section. Commas are rejected, because `Dirs` and `IgnoreDirs` separate names by commas.
 fn usable(name: &str) -> Result<(), Diagnostic> {
     if name.is_empty() {
-        return Err(Diagnostic::new("the section has no name", "write one after the word, such as [Vessel backup]"));
+        return Err(Diagnostic::new(
+            "the section has no name",
+            "write a name after the kind of section, such as [Vessel backup]",
+        ));
     }
     if name.contains(',') {
         return Err(Diagnostic::new("the name contains a comma", "choose a name without one"));

@@ -92,7 +92,8 @@ pub(super) async fn send(
     let (size, Some(digest)) = (version.stamp.size, version.digest) else { return Ok(Sent::No) };
     let consumed = transfers.directories.get(&version.directory).is_some_and(|(it, _)| it.consumed);
     let preparing = async { if consumed { session.prepare_temp_dir().await } else { Ok(()) } };
-    // If the loop is not running yet, it starts meanwhile. The start is polled first, so that `prove_ahead` notices it.
+    // If the loop is not running yet, it is started concurrently with the other steps. Its start comes first in `join!`, so
+    // that `prove_ahead` notices it.
     let (remote, settings) = (&session.remote, &session.link.settings);
     let starting = session.small_files.running(remote, settings);
     let (_, made, prepared, probed) = tokio::join!(

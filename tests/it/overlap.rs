@@ -61,7 +61,7 @@ fn tree() -> tempfile::TempDir {
 // In what another one has delivered.
 #[case("s", "", "s/processed/old", "", "is in the processed/ of [Directory a]")]
 #[case("s", "", "link/processed/old", MIRROR, "is in the processed/ of [Directory a]")]
-#[case("s", "KeepProcessed = 30d\n", "s/processed", "", "whose KeepProcessed may remove files")]
+#[case("s", "KeepProcessed = 30d\n", "s/processed", "", "KeepProcessed of [Directory")]
 fn locations_that_lose_files_are_refused(
     #[case] a: &str,
     #[case] keys_of_a: &str,

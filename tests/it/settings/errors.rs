@@ -152,7 +152,7 @@ RemoteLocation.documents = /srv
     settings.ini:4: [Monster] unknown section; did you mean [MONSTER]?
     settings.ini:5: [Vesel x] unknown section; did you mean [Vessel x]?
     settings.ini:6: [Server x] unknown section; known are [MONSTER], [Directory x], [Vessel y], [Link z], [Group w] and [DEFAULT]
-    settings.ini:7: [Directory] the section has no name; write one after the word, such as [Vessel backup]
+    settings.ini:7: [Directory] the section has no name; write a name after the kind of section, such as [Vessel backup]
     settings.ini:8: [Directory a,b] the name contains a comma; choose a name without one
     settings.ini:9: [Vessel x] Address: missing; write `Address = …`, host name, IP address, a host of the ssh config, or unix: and a path; several, separated by commas
     settings.ini:10: [Vessel x] Prot: unknown key; did you mean Port?
