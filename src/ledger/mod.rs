@@ -20,6 +20,7 @@
 mod conformance;
 mod copy;
 mod error;
+mod fair_share;
 mod incidents;
 mod link_usage;
 mod migrations;
@@ -33,7 +34,6 @@ mod postgres;
 mod queue;
 mod queues;
 mod reports;
-mod share;
 mod shores;
 mod sqlite;
 mod store;

@@ -2,7 +2,7 @@
 //!
 //! Each running shore has a lease, which it renews. A piece of work (a vessel, a directory, or housekeeping) belongs to
 //! one shore with a valid lease at a time. The ledger only records which shore has which work. All shores compute the
-//! same [`share`](super::share) from these records, and each shore acts only on its own part of the result.
+//! same [`fair_share`](super::fair_share) from these records, and each shore acts only on its own part of the result.
 
 use std::collections::BTreeMap;
 use std::fmt;

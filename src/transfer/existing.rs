@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use super::attributes::{looks_like, seen, set_owner_and_mode};
 use super::ownership::is_of_others_rights;
-use super::parts_upload::goes_in_parts;
 use super::publish::{flush_by_command, flush_name};
 use super::send_to_loop::{loop_marker, may_have_gone, remove_loop_files};
 use super::sweep::remove_parts;
 use super::transfers::Transfers;
 use super::tree::make_way;
+use super::upload_state::goes_in_parts;
 use super::verdict::Verdict;
 use super::verify::verify;
 use crate::fault::{Fault, Scope};

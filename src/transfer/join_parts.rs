@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::append::{append, cut};
 use super::growing_hash::{grown, hash_as_it_grows};
-use super::parts_upload::PartsUpload;
 use super::ranges::{Part, Piece};
+use super::upload_state::PartsUpload;
 use crate::fault::Fault;
 use crate::names::Stream;
 use crate::transport::{ErrorKind, GrowingHash, RemoteError};

@@ -11,7 +11,6 @@ use super::existing::{already_there, flush_found, may_be_taken, remove_leftovers
 use super::move_file::{FileMove, move_file};
 use super::move_tree::move_tree;
 use super::moved_files::wait_for_copies;
-use super::parts_upload::{PartsUpload, goes_in_parts};
 use super::publish::{finish, publish};
 use super::resume_state::{ResumeState, resume_state};
 use super::same_host::{is_proven, prove_elsewhere, prove_elsewhere_first, refuse_own_place};
@@ -22,6 +21,7 @@ use super::space_check::destination_space;
 use super::transfers::Transfers;
 use super::tree::{deliver_directory, deliver_gone, deliver_link};
 use super::upload_direct::{open_assembly, write_assembly, write_small};
+use super::upload_state::{PartsUpload, goes_in_parts};
 use super::verify::{verify_and_repair, verify_small};
 use crate::compression::Codec;
 use crate::fault::Fault;

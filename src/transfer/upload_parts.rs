@@ -25,9 +25,9 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::compressing::{LENGTHS, Shrunk};
-use super::parts_upload::PartsUpload;
 use super::ranges::Piece;
 use super::sweep::remove_parts;
+use super::upload_state::PartsUpload;
 use super::write::{Taken, write_and_close};
 use crate::fault::{Cause, Fault, Scope};
 use crate::link::UploadTurn;

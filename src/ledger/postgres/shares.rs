@@ -19,7 +19,7 @@ use super::connections::Connections;
 use super::former_assemblies::{self, change_tokens};
 use super::lease::{LEDGER, Lease, SHORE};
 use super::{Postgres, Result};
-use crate::ledger::share::{Member, share};
+use crate::ledger::fair_share::{Member, share};
 use crate::ledger::{Hint, Next, Share, ShoreSeen, Shores, Work};
 use crate::names::VesselName;
 use crate::records::FormerAssembly;
