@@ -154,6 +154,14 @@ impl Drop for Core {
     }
 }
 
+/// Acquires or releases the lock under which one process at a time migrates the tables.
+async fn migration_lock(connection: &mut PgConnection, function: &str) -> Result<()> {
+    const MIGRATION: i64 = 7_165_391_843;
+    let statement = format!("SELECT {function}({MIGRATION})");
+    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(connection).await?;
+    Ok(())
+}
+
 impl Postgres {
     /// Connects to the ledger, creates or migrates its tables, and acquires the lease of the whole ledger.
     pub(super) async fn open(address: &PostgresAddress, clock: Clock) -> Result<Self> {
@@ -172,8 +180,14 @@ impl Postgres {
         let (mut connection, options) = in_time(&servers, servers.connect(true)).await?;
         check_server(&mut connection, &servers).await?;
         let opened = async {
-            let form = form(&mut connection).await?;
             let ours = newest();
+            let mut form = form(&mut connection).await?;
+            let is_locked = form != Some(ours);
+            if is_locked {
+                // Another process may be in the middle of its migrations. If this session ends, the server unlocks.
+                migration_lock(&mut connection, "pg_advisory_lock").await?;
+                form = self::form(&mut connection).await?;
+            }
             if form.is_some_and(|form| form > ours) {
                 return Err(LedgerError::TooNew {
                     file: servers.shown.clone().into(),
@@ -193,6 +207,9 @@ impl Postgres {
                 if let Some(alone) = alone {
                     lease::give_back(&mut connection, &alone).await?;
                 }
+            }
+            if is_locked {
+                migration_lock(&mut connection, "pg_advisory_unlock").await?;
             }
             let lease = lease::acquire(&mut connection, &holder, name, shown, time).await?;
             Ok((lease, instance(&mut connection).await?))

@@ -45,6 +45,19 @@ async fn follow(ledger: &Ledger, serves: &[Work]) -> Share {
     Share { held: stays.collect(), look_in: share.look_in }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn shores_that_start_at_the_same_time_on_an_empty_database_all_join() {
+    for _ in 0..5 {
+        let place = Place::new().await;
+        let names = ["one", "two", "three", "four", "five", "six"];
+        let joined = futures_util::future::join_all(names.map(|name| join(&place, name))).await;
+        for (name, ledger) in names.iter().zip(joined) {
+            let ledger = ledger.unwrap_or_else(|e| panic!("shore {name}: {e}"));
+            ledger.close().await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn shores_share_the_work_and_hand_it_over_when_one_comes_drains_or_ends() {
     let place = Place::new().await;
